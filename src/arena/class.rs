@@ -1,0 +1,580 @@
+//! One size class: its memory, its headers, its magazines and its depot.
+//!
+//! A block goes round: *clean* (no memory behind it) → `grow` → live → `recycle` → queued → `take` → live …, and from
+//! queued by `clean` back to clean. Everything but `grow` and `clean` is lock-free; those two go to the OS.
+//!
+//! A class is born shut and opened by the pool on its first drop in calm. `take` finds nothing in a shut class; blocks
+//! that are dropped go to the [`Owner`] instead.
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+
+use super::depot::{Access, Chains, Depot};
+use super::header::{Block, Header, NIL};
+use super::magazine::{Magazine, Pushed};
+use super::sizes::{ClassId, Shape};
+use super::{Chain, Headers, Owner};
+use crate::sync::{lock, shard_hint, AtomicU64, Mutex, Ordering};
+use crate::sys::{Space, Spans, Table};
+
+/// A magazine's two words together keep about this many bytes from the other shards.
+const MAGAZINE_BYTES: usize = 512 << 10;
+/// Blocks in a magazine's word, at most and at least.
+const MAGAZINE_CAP: (u32, u32) = (2, 64);
+
+#[derive(Debug)]
+pub(crate) struct Class {
+    shape: Shape,
+    id: ClassId,
+    cap: u32,
+    shard_mask: usize,
+    /// Made when the class first grows, so that unused classes cost nothing.
+    shards: OnceLock<Box<[Shard]>>,
+    headers: Table<Header>,
+    memory: Spans,
+    depot: Depot,
+    growth: Mutex<Growth>,
+    /// Held while spans are being cleaned: the per-span counts in the headers are the cleaner's.
+    cleaning: Mutex<()>,
+    /// How often a block's 32-bit generation has wrapped.
+    wraps: AtomicU64,
+    owner: OnceLock<OwnerPtr>,
+}
+
+/// A magazine on cache lines of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard(Magazine);
+
+/// The state that only growing and cleaning change.
+#[derive(Debug)]
+struct Growth {
+    /// Spans from here on were never touched: the bump index.
+    next: usize,
+    /// Decommitted spans, linked by their first blocks.
+    clean: u32,
+}
+
+#[derive(Clone, Copy)]
+struct OwnerPtr(NonNull<dyn Owner>);
+
+// SAFETY: `Owner` is `Send + Sync`, and the pointer is only turned into a shared reference.
+unsafe impl Send for OwnerPtr {}
+// SAFETY: as above.
+unsafe impl Sync for OwnerPtr {}
+
+impl std::fmt::Debug for OwnerPtr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Owner")
+    }
+}
+
+/// What the last look at a class's magazines saw: the reclaimer's memory between two rounds of ageing.
+#[derive(Debug, Default)]
+pub(crate) struct Idle {
+    marks: Vec<u64>,
+}
+
+/// Queued blocks of a class, coldest first, that belong to whoever has this value.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Bag<'a> {
+    class: &'a Class,
+    chains: Chains<'a>,
+}
+
+impl Bag<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chains.is_empty()
+    }
+
+    /// Bytes in the bag.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.chains.blocks() * self.class.size() as u64
+    }
+
+    /// Decommits whole spans, coldest first, until `pages` are free or nothing is left, and puts the rest back. Answers the
+    /// pages freed: the spans may be grown into again, and are still charged.
+    pub(crate) fn clean(self, pages: u32) -> u32 {
+        self.class.clean(self.chains, pages)
+    }
+
+    /// Queues everything in the depot. Under the waiters' lock.
+    pub(crate) fn put_back_locked(mut self) {
+        while let Some((chain, stamp)) = self.chains.pop() {
+            self.class.push_locked(chain, stamp);
+        }
+    }
+}
+
+impl Class {
+    pub(super) fn new(
+        id: ClassId,
+        shape: Shape,
+        shards: usize,
+        space: &Space,
+        headers: usize,
+        memory: usize,
+    ) -> Class {
+        let blocks = shape.spans * shape.per_span as usize;
+        let (least, most) = MAGAZINE_CAP;
+        let cap = (MAGAZINE_BYTES / 2 / shape.size).clamp(least as usize, most as usize) as u32;
+        Class {
+            shape,
+            id,
+            cap,
+            shard_mask: shards.next_power_of_two() - 1,
+            shards: OnceLock::new(),
+            headers: Table::new(space, headers, blocks),
+            memory: Spans::new(space, memory, shape.span(), shape.spans),
+            depot: Depot::new(),
+            growth: Mutex::new(Growth {
+                next: 0,
+                clean: NIL,
+            }),
+            cleaning: Mutex::new(()),
+            wraps: AtomicU64::new(0),
+            owner: OnceLock::new(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for `Arena::bind`.
+    pub(super) unsafe fn bind(&self, owner: NonNull<dyn Owner>) {
+        let bound = self.owner.set(OwnerPtr(owner));
+        debug_assert!(bound.is_ok());
+    }
+
+    fn owner(&self) -> &dyn Owner {
+        let owner = self.owner.get().expect("bound when the pool was built");
+        // SAFETY: `bind`'s caller vouches that the owner outlives the use of its classes.
+        unsafe { owner.0.as_ref() }
+    }
+
+    pub(crate) fn id(&self) -> ClassId {
+        self.id
+    }
+
+    /// Bytes of a block.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.shape.size
+    }
+
+    /// Pages of a span: what growing by one span costs.
+    pub(crate) fn pages(&self) -> u32 {
+        self.shape.pages
+    }
+
+    pub(crate) fn per_span(&self) -> u32 {
+        self.shape.per_span
+    }
+
+    /// Where block `index` lies.
+    #[inline]
+    pub(super) fn at(&self, index: u32) -> NonNull<u8> {
+        self.memory.at(index as usize * self.shape.size)
+    }
+
+    fn headers(&self) -> Headers<'_> {
+        Headers(&self.headers)
+    }
+
+    fn shards(&self) -> &[Shard] {
+        self.shards.get().map_or(&[], |shards| shards)
+    }
+
+    #[inline]
+    fn magazine(&self) -> Option<&Magazine> {
+        let shards = self.shards.get()?;
+        shards
+            .get(shard_hint() & self.shard_mask)
+            .map(|shard| &shard.0)
+    }
+
+    pub(super) fn is_touched(&self) -> bool {
+        self.shards.get().is_some()
+    }
+
+    // ---- taking -------------------------------------------------------------------------------------------------
+
+    /// A block from this thread's own magazine.
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<Block> {
+        self.magazine()?.pop(self.headers())
+    }
+
+    /// A block from the chain that this thread's magazine set aside, or from the depot; the batch it came with moves to the
+    /// magazine.
+    pub(crate) fn take(&self) -> Option<Block> {
+        let headers = self.headers();
+        let batch = self
+            .magazine()?
+            .pop_spare(headers)
+            .or_else(|| self.depot.pop(headers, Access::Calm))?;
+        Some(self.split_batch(batch))
+    }
+
+    /// A block from another shard's magazine, with the batch that it stands on.
+    pub(crate) fn steal(&self) -> Option<Block> {
+        for shard in self.shards() {
+            let mut chains = shard.0.steal(self.headers()).into_iter().flatten();
+            if let Some(batch) = chains.next() {
+                chains.for_each(|other| self.put_back(other, self.owner().tick()));
+                return Some(self.split_batch(batch));
+            }
+        }
+        None
+    }
+
+    fn split_batch(&self, batch: Chain) -> Block {
+        let (block, rest) = self.headers().split(batch);
+        if let Some(rest) = rest {
+            self.put_near(rest);
+        }
+        block
+    }
+
+    /// Commits a span that has been paid for: a block, and the rest of the span's blocks, all zero.
+    pub(crate) fn grow(&self) -> io::Result<(Block, Option<Chain>)> {
+        let headers = self.headers();
+        let per_span = self.shape.per_span;
+        let mut growth = lock(&self.growth);
+        let first = match growth.clean {
+            NIL => growth.next as u32 * per_span,
+            link => link - 1,
+        };
+        self.memory.commit((first / per_span) as usize)?;
+        if growth.clean == NIL {
+            self.headers
+                .extend_to((first + per_span) as usize, |i| Header::new(self, i as u32))
+                .inspect_err(|_| {
+                    // SAFETY: the span was committed just above and none of its blocks exists yet.
+                    let _ = unsafe { self.memory.decommit((first / per_span) as usize) };
+                })?;
+            growth.next += 1;
+        } else {
+            growth.clean = headers.next(growth.clean);
+        }
+        drop(growth);
+        self.shards
+            .get_or_init(|| (0..=self.shard_mask).map(|_| Shard(Magazine::new())).collect());
+        let mut rest = None;
+        for link in (first + 2..=first + per_span).rev() {
+            rest = Some(headers.stack(headers.block(link), rest));
+        }
+        Ok((headers.block(first + 1), rest))
+    }
+
+    // ---- giving back --------------------------------------------------------------------------------------------
+
+    /// Queues a block whose last handle has gone. Nothing of the pool may be touched after this.
+    #[inline]
+    pub(super) fn recycle(block: Block) {
+        // The block keeps its class alive until it is queued, and not a moment longer.
+        let class: *const Class = block.header().class();
+        // SAFETY: see above; each arm below ends with the step that queues the block.
+        let class = unsafe { &*class };
+        let pushed = match class.magazine() {
+            Some(magazine) => magazine.push(class.headers(), block, class.cap),
+            None => Pushed::Shut(Chain::of(block)),
+        };
+        match pushed {
+            Pushed::Kept => {}
+            Pushed::Spilled(chain) => class.put(chain, class.owner().tick(), true),
+            Pushed::Shut(chain) => class.owner().returned(class, chain, true),
+        }
+    }
+
+    /// Queues blocks that were taken but not used.
+    pub(crate) fn put_back(&self, chain: Chain, stamp: u32) {
+        self.put(chain, stamp, false);
+    }
+
+    /// Queues blocks in this thread's magazine if it is empty, otherwise in the depot.
+    pub(crate) fn put_near(&self, chain: Chain) {
+        let full = match self.magazine() {
+            Some(magazine) => magazine.fill(chain),
+            None => Err(chain),
+        };
+        if let Err(chain) = full {
+            self.put_back(chain, self.owner().tick());
+        }
+    }
+
+    fn put(&self, chain: Chain, stamp: u32, dropped: bool) {
+        if let Err(chain) = self
+            .depot
+            .push(self.headers(), chain, stamp, Access::Calm)
+        {
+            self.owner().returned(self, chain, dropped);
+        }
+    }
+
+    // ---- under the waiters' lock --------------------------------------------------------------------------------
+
+    /// Sends every drop and every reservation to the owner; what is queued gathers in the depot.
+    pub(crate) fn shut(&self, stamp: u32) {
+        // The depot last: until then magazines that spill still find it open, or come to the owner.
+        for shard in self.shards() {
+            for chain in shard.0.shut(self.headers()).into_iter().flatten() {
+                self.push_locked(chain, stamp);
+            }
+        }
+        self.depot.shut();
+    }
+
+    pub(crate) fn open(&self) {
+        self.depot.open();
+        for shard in self.shards() {
+            shard.0.open();
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.depot.is_open()
+    }
+
+    pub(crate) fn push_locked(&self, chain: Chain, stamp: u32) {
+        let pushed = self
+            .depot
+            .push(self.headers(), chain, stamp, Access::Locked);
+        debug_assert!(pushed.is_ok());
+    }
+
+    pub(crate) fn pop_locked(&self) -> Option<Block> {
+        let headers = self.headers();
+        let (block, rest) = headers.split(self.depot.pop(headers, Access::Locked)?);
+        if let Some(rest) = rest {
+            self.push_locked(rest, self.owner().tick());
+        }
+        Some(block)
+    }
+
+    /// The bytes of a chain's blocks.
+    pub(crate) fn chain_bytes(&self, chain: &Chain) -> u64 {
+        u64::from(chain.len(self.headers())) * self.shape.size as u64
+    }
+
+    // ---- cleaning -----------------------------------------------------------------------------------------------
+
+    /// Bytes in magazines and depot; exact when nobody is at them.
+    pub(crate) fn queued(&self) -> u64 {
+        let headers = self.headers();
+        let shards = self.shards().iter();
+        let blocks: u64 = shards.map(|shard| u64::from(shard.0.len(headers))).sum();
+        (blocks + self.depot.len()) * self.shape.size as u64
+    }
+
+    /// Bytes in the depot alone: all that is queued while the class is shut.
+    pub(crate) fn queued_in_depot(&self) -> u64 {
+        self.depot.len() * self.shape.size as u64
+    }
+
+    /// Takes all that is queued, coldest first. Under the waiters' lock, in any state of the pool.
+    pub(crate) fn collect(&self) -> Bag<'_> {
+        let headers = self.headers();
+        let mut chains = Chains::none(headers);
+        let tick = self.owner().tick();
+        for shard in self.shards() {
+            for chain in shard.0.steal(headers).into_iter().flatten() {
+                chains.push(chain, tick);
+            }
+        }
+        // The depot's newest chain is on top, so its oldest is pushed last and comes first.
+        let mut depot = self.depot.take_all(headers);
+        while let Some((chain, stamp)) = depot.pop() {
+            chains.push(chain, stamp);
+        }
+        Bag {
+            class: self,
+            chains,
+        }
+    }
+
+    /// Moves the contents of magazines that nobody touched since the last look to the depot, under the waiters' lock.
+    /// `stamp` says since when they are taken to be untouched.
+    pub(crate) fn settle(&self, idle: &mut Idle, stamp: u32) {
+        idle.marks.resize(self.shards().len(), 0);
+        for (shard, seen) in self.shards().iter().zip(&mut idle.marks) {
+            if shard.0.mark() == *seen {
+                for chain in shard.0.steal(self.headers()).into_iter().flatten() {
+                    self.push_locked(chain, stamp);
+                }
+            }
+            *seen = shard.0.mark();
+        }
+    }
+
+    /// Takes what has been in the depot for so long that `expired` says so of its stamp. Under the waiters' lock.
+    pub(crate) fn collect_old(&self, expired: impl Fn(u32) -> bool) -> Bag<'_> {
+        let headers = self.headers();
+        let mut old = Chains::none(headers);
+        let mut young = Chains::none(headers);
+        let mut all = self.depot.take_all(headers);
+        while let Some((chain, stamp)) = all.pop() {
+            let side = if expired(stamp) { &mut old } else { &mut young };
+            side.push(chain, stamp);
+        }
+        while let Some((chain, stamp)) = young.pop() {
+            self.push_locked(chain, stamp);
+        }
+        Bag {
+            class: self,
+            chains: old,
+        }
+    }
+
+    /// When the depot last got a chain; what is queued only in magazines is hot.
+    pub(crate) fn last_queued(&self) -> u32 {
+        self.depot
+            .top_stamp(self.headers())
+            .unwrap_or_else(|| self.owner().tick())
+    }
+
+    /// Decommits whole spans until `pages` are free or nothing is left, and puts the rest back. The spans may be grown into
+    /// again when this returns; their pages are still charged.
+    fn clean(&self, chains: Chains<'_>, pages: u32) -> u32 {
+        if self.shape.per_span == 1 {
+            self.clean_blocks(chains, pages)
+        } else {
+            self.clean_shared_spans(chains, pages)
+        }
+    }
+
+    /// Each block is a span of its own.
+    fn clean_blocks(&self, mut chains: Chains<'_>, pages: u32) -> u32 {
+        let mut freed = 0;
+        while let Some((chain, stamp)) = chains.pop() {
+            let mut rest = Some(chain);
+            while let Some(chain) = rest.take() {
+                if freed >= pages {
+                    self.put_back(chain, stamp);
+                    break;
+                }
+                let (block, below) = self.headers().split(chain);
+                rest = below;
+                // SAFETY: the block is the whole span, and it is ours.
+                match unsafe { self.memory.decommit(block.header().index() as usize) } {
+                    Ok(()) => {
+                        self.retire(block);
+                        freed += self.shape.pages;
+                    }
+                    // Locked memory (`mlockall`) can not be given back: it stays queued and charged.
+                    Err(_) => self.put_back(Chain::of(block), stamp),
+                }
+            }
+        }
+        freed
+    }
+
+    /// A span can go when all its blocks are here. They are counted in the header of the span's first block.
+    fn clean_shared_spans(&self, mut chains: Chains<'_>, pages: u32) -> u32 {
+        let _cleaning = lock(&self.cleaning);
+        let headers = self.headers();
+        let per_span = self.shape.per_span;
+        let count_of = |block: &Header| {
+            let first = block.index() / per_span * per_span;
+            &headers.header(first + 1).in_span
+        };
+
+        // One list of all blocks, each counted in its span.
+        let mut all = None;
+        let mut last_stamp = 0;
+        while let Some((chain, stamp)) = chains.pop() {
+            last_stamp = stamp;
+            let mut rest = Some(chain);
+            while let Some(chain) = rest {
+                let (block, below) = headers.split(chain);
+                rest = below;
+                let count = count_of(block.header());
+                count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                all = Some(headers.stack(block, all));
+            }
+        }
+
+        // The counts are final: a full one is a span to clean, and becomes a mark of what was done with it.
+        const CLEANED: u32 = u32::MAX;
+        const KEPT: u32 = u32::MAX - 1;
+        let mut freed = 0;
+        let mut cleaned = NIL;
+        let mut kept: Option<Chain> = None;
+        let mut rest = all;
+        while let Some(chain) = rest {
+            let (block, below) = headers.split(chain);
+            rest = below;
+            let header = block.header();
+            let count = count_of(header);
+            if count.load(Ordering::Relaxed) == per_span {
+                let span = header.index() / per_span;
+                // SAFETY: all of the span's blocks are in our list, so no one holds any of them.
+                if freed < pages && unsafe { self.memory.decommit(span as usize) }.is_ok() {
+                    freed += self.shape.pages;
+                    count.store(CLEANED, Ordering::Relaxed);
+                    let first = headers.header(span * per_span + 1);
+                    first.chain.store(cleaned, Ordering::Relaxed);
+                    cleaned = first.link();
+                } else {
+                    count.store(KEPT, Ordering::Relaxed);
+                }
+            }
+            if count.load(Ordering::Relaxed) != CLEANED {
+                kept = Some(headers.stack(block, kept));
+            }
+        }
+
+        // The rest goes back in chains that a magazine can take, and the counts go back to zero.
+        let mut batch = None;
+        while let Some(chain) = kept {
+            let (block, below) = headers.split(chain);
+            kept = below;
+            count_of(block.header()).store(0, Ordering::Relaxed);
+            let chain = headers.stack(block, batch);
+            if kept.is_none() || chain.len(headers) >= self.cap {
+                self.put_back(chain, last_stamp);
+                batch = None;
+            } else {
+                batch = Some(chain);
+            }
+        }
+        while cleaned != NIL {
+            let first = headers.header(cleaned);
+            first.in_span.store(0, Ordering::Relaxed);
+            let span = headers.block(cleaned);
+            cleaned = first.chain.load(Ordering::Relaxed);
+            self.retire(span);
+        }
+        freed
+    }
+
+    /// The span that starts with `first` is clean now and may be grown into again.
+    fn retire(&self, first: Block) {
+        let mut growth = lock(&self.growth);
+        first.header().next.store(growth.clean, Ordering::Relaxed);
+        growth.clean = first.header().link();
+    }
+
+    // ---- observing ----------------------------------------------------------------------------------------------
+
+    /// The headers of all blocks that ever existed, in order.
+    pub(crate) fn blocks(&self) -> impl ExactSizeIterator<Item = &Header> {
+        // SAFETY: `len` was loaded with Acquire, and headers below it are appended.
+        (0..self.headers.len()).map(|index| unsafe { self.headers.get(index) })
+    }
+
+    /// Blocks reclaimed, beyond what the sum of the generations tells.
+    pub(crate) fn wraps(&self) -> u64 {
+        self.wraps.load(Ordering::Relaxed) << 32
+    }
+
+    #[cold]
+    pub(super) fn generation_wrapped(&self) {
+        self.wraps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn metadata(&self) -> usize {
+        size_of::<Class>() + self.headers.resident() + size_of_val(self.shards())
+    }
+}

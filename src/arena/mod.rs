@@ -1,0 +1,241 @@
+//! Where memory is: size classes, blocks, and the stacks in which dropped blocks wait for the next reservation.
+//!
+//! [`sizes`] decides which classes a pool has. A [`Class`] owns one range of memory, the headers of its blocks, a
+//! [magazine](magazine) per shard and a [depot](depot). Nothing here knows of limits or of waiters: whoever asks a class
+//! to grow has paid for it, and blocks that find their magazine shut are handed to the pool through [`Owner`].
+
+mod class;
+mod depot;
+mod header;
+mod magazine;
+mod sizes;
+
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+
+use crate::sync::Ordering;
+use crate::sys::{self, Space, Table};
+
+pub(crate) use class::{Bag, Class, Idle};
+pub(crate) use header::{Block, Handle, Header};
+pub(crate) use sizes::ClassId;
+use header::NIL;
+use sizes::Sizes;
+
+/// Who takes the blocks that can not just be queued. The pool implements it.
+pub(crate) trait Owner: Send + Sync {
+    /// The pool's clock.
+    fn tick(&self) -> u32;
+
+    /// Blocks came back and found the class shut. `dropped`: they were live until now, and are not merely put back.
+    fn returned(&self, class: &Class, chain: Chain, dropped: bool);
+}
+
+/// All memory of a pool.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    // Before `space`: what is carved out of the address space goes before the address space does.
+    classes: Box<[Class]>,
+    sizes: Sizes,
+    space: Space,
+}
+
+impl Arena {
+    /// Lays out and reserves the address space of a pool that may grow to `max_limit` bytes.
+    pub(crate) fn new(max_limit: u64, page_aligned: bool, shards: usize) -> io::Result<Arena> {
+        let page = sys::page_size();
+        let sizes = Sizes::new(max_limit, page, page_aligned);
+        let too_large = || {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "max_limit of {max_limit} bytes needs {} size classes of that many bytes each, \
+                     which is more than this platform can address",
+                    sizes.len()
+                ),
+            )
+        };
+        let mut layout = sys::Layout::default();
+        let mut places = Vec::with_capacity(sizes.len());
+        for shape in sizes.shapes() {
+            let blocks = shape.spans * shape.per_span as usize;
+            if u32::try_from(blocks).map_or(true, |n| n == u32::MAX) {
+                return Err(too_large());
+            }
+            let headers = layout.take(Table::<Header>::bytes(blocks));
+            places.push(headers.ok_or_else(too_large)?);
+        }
+        let mut ranges = Vec::with_capacity(sizes.len());
+        for shape in sizes.shapes() {
+            let memory = layout.take(shape.spans * shape.span());
+            ranges.push(memory.ok_or_else(too_large)?);
+        }
+        let space = Space::reserve(layout.len()).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!(
+                    "cannot reserve {} bytes of address space ({} size classes, each as large as max_limit = {max_limit} \
+                     bytes): {error}; raise the address space limit of the process (`ulimit -v`, RLIMIT_AS) or lower max_limit",
+                    layout.len(),
+                    sizes.len()
+                ),
+            )
+        })?;
+        let classes = sizes
+            .shapes()
+            .zip(places.iter().zip(&ranges))
+            .enumerate()
+            .map(|(id, (shape, (&headers, &memory)))| {
+                Class::new(id as ClassId, shape, shards, &space, headers, memory)
+            })
+            .collect();
+        Ok(Arena {
+            classes,
+            sizes,
+            space,
+        })
+    }
+
+    /// Names the owner, once, before the first block is handed out.
+    ///
+    /// # Safety
+    ///
+    /// `owner` stays valid until every block is back and no class is used any more.
+    pub(crate) unsafe fn bind(&self, owner: NonNull<dyn Owner>) {
+        for class in &self.classes {
+            // SAFETY: passed on from the caller.
+            unsafe { class.bind(owner) };
+        }
+    }
+
+    /// The class that serves `n` bytes, were the limit high enough for all classes; `None` above the largest.
+    #[inline]
+    pub(crate) fn class_for(&self, n: usize) -> Option<&Class> {
+        self.classes.get(self.sizes.class_for(n)? as usize)
+    }
+
+    #[inline]
+    pub(crate) fn class(&self, id: ClassId) -> &Class {
+        &self.classes[id as usize]
+    }
+
+    /// The smallest class from `id` on that wastes no part of a span: what still fits when a whole span of `id` does not.
+    pub(crate) fn compact(&self, id: ClassId) -> Option<&Class> {
+        self.sizes.compact(id).map(|id| self.class(id))
+    }
+
+    pub(crate) fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    /// The classes that have ever had memory.
+    pub(crate) fn touched(&self) -> impl Iterator<Item = &Class> {
+        self.classes.iter().filter(|class| class.is_touched())
+    }
+
+    /// Bytes in magazines and depots.
+    pub(crate) fn queued(&self) -> u64 {
+        self.touched().map(Class::queued).sum()
+    }
+
+    /// Bytes of headers and stacks.
+    pub(crate) fn metadata(&self) -> u64 {
+        self.classes.iter().map(|class| class.metadata() as u64).sum()
+    }
+
+    /// The addresses that blocks and headers come from.
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        self.space.addresses()
+    }
+}
+
+/// Blocks that are linked by `Header::next`, top first, and belong to whoever has this value. Never empty.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Chain {
+    top: u32,
+}
+
+impl Chain {
+    /// A chain of one.
+    #[inline]
+    pub(crate) fn of(block: Block) -> Chain {
+        let header = block.header();
+        header.next.store(NIL, Ordering::Relaxed);
+        header.depth.store(1, Ordering::Relaxed);
+        Chain { top: header.link() }
+    }
+
+    fn top(&self) -> u32 {
+        self.top
+    }
+
+    fn into_top(self) -> u32 {
+        self.top
+    }
+
+    fn len(&self, headers: Headers<'_>) -> u32 {
+        headers.depth(self.top)
+    }
+}
+
+/// A class's headers by link. A link is an index plus one, so that zero is none.
+#[derive(Debug, Clone, Copy)]
+struct Headers<'a>(&'a Table<Header>);
+
+impl<'a> Headers<'a> {
+    #[inline]
+    fn header(self, link: u32) -> &'a Header {
+        debug_assert_ne!(link, NIL);
+        // SAFETY: links are made from appended headers only, and travel through a word or `Header::next` that was
+        // published with Release and read with Acquire.
+        unsafe { self.0.get(link as usize - 1) }
+    }
+
+    #[inline]
+    fn next(self, link: u32) -> u32 {
+        self.header(link).next.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn depth(self, link: u32) -> u32 {
+        if link == NIL {
+            return 0;
+        }
+        self.header(link).depth.load(Ordering::Relaxed)
+    }
+
+    /// Takes ownership of a block whose link was just taken out of a word or chain.
+    #[inline]
+    fn block(self, link: u32) -> Block {
+        Block(NonNull::from(self.header(link)))
+    }
+
+    /// Takes ownership of the chain whose top was just taken out of a word.
+    fn chain(self, top: u32) -> Chain {
+        debug_assert_ne!(top, NIL);
+        Chain { top }
+    }
+
+    fn some_chain(self, top: u32) -> Option<Chain> {
+        (top != NIL).then_some(Chain { top })
+    }
+
+    /// The top block, and the chain below it.
+    fn split(self, chain: Chain) -> (Block, Option<Chain>) {
+        let block = self.block(chain.top);
+        (block, self.some_chain(self.next(chain.top)))
+    }
+
+    /// Puts a block on top of a chain.
+    fn stack(self, block: Block, chain: Option<Chain>) -> Chain {
+        let header = block.header();
+        let below = chain.map_or(NIL, Chain::into_top);
+        header.next.store(below, Ordering::Relaxed);
+        header
+            .depth
+            .store(self.depth(below) + 1, Ordering::Relaxed);
+        Chain { top: header.link() }
+    }
+}

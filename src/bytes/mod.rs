@@ -1,0 +1,12 @@
+//! What a user gets: [`DirectBytesMut`], unique and writable, and [`DirectBytes`], shared and immutable.
+//!
+//! Both are a handle to a block and a range of it. All they know of the pool is the block's header: the last handle's drop
+//! queues the block, wherever the pool's own handles are by then.
+
+mod compare;
+mod direct_bytes;
+mod direct_bytes_mut;
+mod format;
+
+pub use direct_bytes::DirectBytes;
+pub use direct_bytes_mut::{CapacityError, DirectBytesMut};

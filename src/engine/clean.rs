@@ -1,0 +1,192 @@
+//! Cleaning: how queued memory becomes free pages again.
+//!
+//! Always in three steps. Under the waiters' lock the coldest class's queued blocks are collected; without the lock
+//! whole spans among them are decommitted; then the rest is queued again, and the pages are given back, or spent by
+//! the one who cleaned. Anyone may clean: a reservation that helps itself, the head of the queue when it is polled,
+//! the reclaimer, and the dropping thread when no reclaimer listens. They do not wait for each other.
+
+use super::{Engine, State};
+use crate::arena::{Bag, Class, Idle};
+use crate::budget::Charge;
+use crate::sync::{lock, Ordering};
+use crate::sys;
+
+/// After this many fruitless rounds in a row, cleaning is left to the reclaimer.
+const ROUNDS: u32 = 16;
+
+impl Engine {
+    /// Charges `pages` for a newcomer, cleaning what is missing. What was cleaned is kept until there is enough: no other
+    /// newcomer takes it meanwhile.
+    pub(super) fn make_room(&self, pages: u32) -> bool {
+        let mut held = 0;
+        while held < pages {
+            let missing = pages - held;
+            match self.account.charge(missing) {
+                Ok(()) => return true,
+                Err(Charge::Pressed) => break,
+                Err(Charge::Full) => {}
+            }
+            let freed = self.clean_coldest(missing.saturating_sub(self.account.free()).max(1));
+            if freed == 0 {
+                break;
+            }
+            held += freed;
+        }
+        if held >= pages {
+            self.give_back(held - pages);
+            return true;
+        }
+        self.give_back(held);
+        false
+    }
+
+    /// Cleans for the head of the queue, and to pay a debt.
+    pub(crate) fn help(&self) {
+        for _ in 0..ROUNDS {
+            let (missing, arrivals) = {
+                let mut state = lock(&self.state);
+                (self.shortfall(&mut state), state.arrivals)
+            };
+            if missing == 0 {
+                return;
+            }
+            let freed = self.clean_coldest(missing);
+            if freed > 0 {
+                self.give_back(freed);
+            } else if lock(&self.state).arrivals == arrivals {
+                return;
+            }
+            // Otherwise blocks arrived while we had their neighbours in hand: together they may make whole spans.
+        }
+        self.bell.ring();
+    }
+
+    /// Gives all queued memory back to the OS; answers bytes.
+    pub(crate) fn trim(&self) -> u64 {
+        let freed = self.clean_coldest(u32::MAX);
+        self.give_back(freed);
+        self.bytes_of(freed)
+    }
+
+    /// Decommits queued spans, coldest class first, until `pages` are free or nothing is left. They are still charged.
+    fn clean_coldest(&self, pages: u32) -> u32 {
+        let mut freed = 0;
+        let mut done = None;
+        while freed < pages {
+            let bag = {
+                let mut state = lock(&self.state);
+                let key = |class: &&Class| (class.last_queued(), class.id());
+                let next = self
+                    .arena
+                    .touched()
+                    .filter(|class| class.queued() > 0 && Some(key(class)) > done)
+                    .min_by_key(key);
+                let Some(class) = next else {
+                    break;
+                };
+                done = Some(key(&class));
+                self.collected(&mut state, class.collect())
+            };
+            freed += self.clean(bag, pages - freed);
+        }
+        freed
+    }
+
+    fn collected<'a>(&self, state: &mut State, bag: Bag<'a>) -> Bag<'a> {
+        if state.closed {
+            state.outstanding += bag.bytes();
+        }
+        bag
+    }
+
+    fn clean(&self, bag: Bag<'_>, pages: u32) -> u32 {
+        let freed = bag.clean(pages);
+        let cleaned = &self.counters.cleaned_bytes;
+        cleaned.fetch_add(self.bytes_of(freed), Ordering::Relaxed);
+        freed
+    }
+
+    /// Pages that are missing for the head of the queue, and to pay a debt.
+    pub(super) fn shortfall(&self, state: &mut State) -> u32 {
+        if state.closed {
+            return 0;
+        }
+        let want = state.queue.head().and_then(|claim| claim.wants());
+        let class = want.and_then(|want| self.frugal_class_for(want.n).or(self.class_for(want.n)));
+        let pages = class.map_or(0, Class::pages);
+        match self.account.debt() {
+            0 => pages.saturating_sub(self.account.free()),
+            debt => debt.saturating_add(pages),
+        }
+    }
+
+    /// Whether cleaning what is queued might cover the shortfall. Small spans may turn out to be only partly queued.
+    pub(super) fn is_cleanable(&self, state: &mut State) -> bool {
+        let missing = match self.account.debt() {
+            0 => self.shortfall(state),
+            // Any part of a debt is worth paying.
+            debt => debt.min(1),
+        };
+        let queued = || self.arena.touched().map(Class::queued_in_depot).sum::<u64>();
+        missing > 0 && queued() >= self.bytes_of(missing)
+    }
+
+    // ---- ageing -------------------------------------------------------------------------------------------------
+
+    /// One round of ageing: what no one touched since the last round moves to the depots, and what has been in a depot for
+    /// `ticks` goes back to the OS. Sleeps through pressure: then whoever waits decides what is cleaned.
+    pub(crate) fn age(&self, idle: &mut [Idle], ticks: u32) {
+        let now = self.touch_clock();
+        for (class, idle) in self.arena.classes().iter().zip(idle) {
+            if class.queued() == 0 {
+                continue;
+            }
+            let bag = {
+                let mut state = lock(&self.state);
+                if state.pressed {
+                    return;
+                }
+                // Untouched for a whole round, which is half the time that memory may idle.
+                class.settle(idle, now.wrapping_sub(ticks / 2));
+                let bag = class.collect_old(|stamp| now.wrapping_sub(stamp) >= ticks);
+                self.collected(&mut state, bag)
+            };
+            if !bag.is_empty() {
+                let freed = self.clean(bag, u32::MAX);
+                self.give_back(freed);
+            }
+        }
+    }
+
+    /// Whether the reclaimer may stop its timer, because nothing is queued: the next drop in calm rings it.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        if self.arena.queued() > 0 {
+            return false;
+        }
+        let mut state = lock(&self.state);
+        self.shut_all(&mut state);
+        state.asleep = self.arena.queued() == 0;
+        state.asleep
+    }
+
+    /// Changes the limit. What was queued is cleaned to pay a debt at once.
+    pub(crate) fn set_limit(&self, limit: u64) {
+        let pages = (limit / sys::page_size() as u64) as u32;
+        self.locked(|state| {
+            self.limit.store(limit, Ordering::Relaxed);
+            self.account.set_limit(pages);
+            self.settle(state);
+        });
+        // Those whom the new limit can not serve at all are told so, wherever they stand.
+        while self.refuse_too_large() {}
+        self.help();
+    }
+
+    /// An empty note for each class, for [`age`](Self::age).
+    pub(crate) fn idle_notes(&self) -> Vec<Idle> {
+        let mut notes = Vec::new();
+        notes.resize_with(self.arena.classes().len(), Idle::default);
+        notes
+    }
+
+}

@@ -1,0 +1,674 @@
+//! The loop: where arena and budget meet.
+//!
+//! ```text
+//!   reserve ──▶ magazine ──▶ set aside, depot ──▶ charge and grow ──▶ help ──▶ clean ──▶ park
+//!                  ▲                                                                      │ first come,
+//!                  │ calm                                                                 ▼ first served
+//!   last drop ─────┴── shut ──▶ waiters' lock ──▶ depot ──▶ grant ◀─────────────────── queue
+//! ```
+//!
+//! A pool is *calm* while nobody waits: every step up to cleaning works without the waiters' lock, and newcomers race for
+//! what there is. It is *pressed* from the moment a reservation joins the queue (or the limit falls below what is
+//! committed) until the queue is empty. Two things make pressing safe without a fence. The account's pressed bit
+//! keeps newcomers from charging and sends whoever gives pages back to the lock. And all magazines and depots are
+//! shut, each by a change of the very word that a drop changes, so that a drop either came before, and what it queued
+//! is collected by the one who parks, or finds the word shut and comes to the lock as well. Under the lock, blocks and
+//! pages are *assigned* to the head of the queue; a woken future never competes again.
+//!
+//! Pressed gives way to calm as soon as the queue is empty, but classes stay shut until a drop opens its own. The
+//! same shut words serve when the reclaimer goes to sleep (the first drop rings it), when the pool closes (drops are
+//! counted exactly), and when the last handle to the pool goes (a push then never touches a pool that is going away).
+
+mod clean;
+mod wait;
+
+use std::io;
+use std::ops::{Deref, Range};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::arena::{Arena, Block, Chain, Class, ClassId, Owner};
+use crate::budget::{Account, Charge, Node, Queue, WakeList};
+use crate::reclaim::Bell;
+use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sys;
+
+pub(crate) use wait::{Claim, HasEngine, Wait};
+use wait::Want;
+
+/// Blocks are dated in ticks of this many milliseconds; 32 bits of them last 13 years.
+const TICK_MS: u64 = 100;
+
+/// What all handles of a pool share.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    arena: Arena,
+    account: Account,
+    state: Mutex<State>,
+    /// The limit as it was given; the account has it in whole pages.
+    limit: AtomicU64,
+    max_limit: u64,
+    /// One for the pool's handles, or, once they are gone, for the buffers that are left; one for each drop that is
+    /// at the waiters' lock. Whoever takes it to zero frees everything.
+    refs: AtomicUsize,
+    /// Set once, by `close`.
+    closed: AtomicU32,
+    tick: AtomicU32,
+    started: Instant,
+    bell: Arc<Bell>,
+    pub(crate) counters: Counters,
+}
+
+/// Events since the pool was built. All of them are off the fast path.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) parked: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
+    pub(crate) helped: AtomicU64,
+    pub(crate) cleaned_bytes: AtomicU64,
+    pub(crate) handed_over: AtomicU64,
+    pub(crate) peak_live: AtomicU64,
+}
+
+/// What the waiters' lock guards.
+#[derive(Debug)]
+struct State {
+    queue: Queue<Claim>,
+    closers: Queue<()>,
+    /// The classes that are not shut.
+    open: Vec<ClassId>,
+    /// Someone waits, or the pool is in debt or closed: all classes are shut and newcomers queue.
+    pressed: bool,
+    closed: bool,
+    /// No handle to the pool is left.
+    orphaned: bool,
+    /// The reclaimer found nothing queued and runs no timer: the next drop rings it.
+    asleep: bool,
+    /// Blocks were dropped under pressure, and are in the depots if no one could use them.
+    dropped: bool,
+    /// Grows with every such drop.
+    arrivals: u64,
+    /// Of a closed pool: committed bytes that are not queued, which is what buffers hold.
+    outstanding: u64,
+}
+
+/// Why no block is to be had now.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// No limit that is in force can serve this.
+    TooLarge,
+    Closed,
+    /// Nothing is left, or others wait.
+    Full,
+    /// The operating system refused memory.
+    Os(io::Error),
+}
+
+/// What a pool is built from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Config {
+    pub(crate) limit: u64,
+    pub(crate) max_limit: u64,
+    pub(crate) page_aligned: bool,
+    pub(crate) shards: usize,
+}
+
+impl Engine {
+    /// Builds a pool; the handle owns it.
+    pub(crate) fn build(config: Config) -> io::Result<Owned> {
+        let arena = Arena::new(config.max_limit, config.page_aligned, config.shards)?;
+        let limit = Self::pages_of(config.limit)?;
+        Self::pages_of(config.max_limit)?;
+        let classes = arena.classes().len();
+        let engine = Box::new(Engine {
+            arena,
+            account: Account::new(limit),
+            state: Mutex::new(State {
+                queue: Queue::new(),
+                closers: Queue::new(),
+                open: Vec::with_capacity(classes),
+                pressed: false,
+                closed: false,
+                orphaned: false,
+                asleep: true,
+                dropped: false,
+                arrivals: 0,
+                outstanding: 0,
+            }),
+            limit: AtomicU64::new(config.limit),
+            max_limit: config.max_limit,
+            refs: AtomicUsize::new(1),
+            closed: AtomicU32::new(0),
+            tick: AtomicU32::new(0),
+            started: Instant::now(),
+            bell: Arc::default(),
+            counters: Counters::default(),
+        });
+        let engine = NonNull::from(Box::leak(engine));
+        let owner: NonNull<dyn Owner> = engine;
+        // SAFETY: just leaked, and freed only by `unref` once no block is outstanding.
+        unsafe { engine.as_ref().arena.bind(owner) };
+        Ok(Owned(engine))
+    }
+
+    fn pages_of(bytes: u64) -> io::Result<u32> {
+        let page = sys::page_size() as u64;
+        let pages = bytes / page;
+        u32::try_from(pages)
+            .ok()
+            .filter(|_| pages <= Account::MAX)
+            .ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!(
+                        "a limit of {bytes} bytes is more than the largest possible, {} bytes",
+                        Account::MAX * page
+                    ),
+                )
+            })
+    }
+
+    // ---- ways in ------------------------------------------------------------------------------------------------
+
+    /// The class that serves `n` bytes under the present limit.
+    fn class_for(&self, n: usize) -> Option<&Class> {
+        let class = self.arena.class_for(n)?;
+        let limit = self.account.limit();
+        if class.pages() <= limit {
+            return Some(class);
+        }
+        self.arena
+            .compact(class.id())
+            .filter(|class| class.pages() <= limit)
+    }
+
+    /// What a claim is charged for `n` bytes when it must not take more pages than it needs.
+    fn frugal_class_for(&self, n: usize) -> Option<&Class> {
+        let class = self.arena.class_for(n)?;
+        let class = self.arena.compact(class.id()).unwrap_or(class);
+        (class.pages() <= self.account.limit()).then_some(class)
+    }
+
+    /// Whether an empty pool could serve all of `sizes` at once.
+    fn fits(&self, sizes: &[usize]) -> bool {
+        if let &[n] = sizes {
+            return self.class_for(n).is_some();
+        }
+        let mut pages = 0;
+        for class in self.arena.classes() {
+            let serves = |&&n: &&usize| {
+                n > 0 && self.frugal_class_for(n).is_some_and(|own| own.id() == class.id())
+            };
+            let blocks = sizes.iter().filter(serves).count() as u64;
+            pages += blocks.div_ceil(u64::from(class.per_span())) * u64::from(class.pages());
+        }
+        let servable = |&n: &usize| n == 0 || self.frugal_class_for(n).is_some();
+        sizes.iter().all(servable) && pages <= u64::from(self.account.limit())
+    }
+
+    /// The largest `n` that the present limit can serve.
+    pub(crate) fn max_reserve(&self) -> usize {
+        let limit = self.account.limit();
+        let fits = |class: &&Class| class.pages() <= limit;
+        let largest = self.arena.classes().iter().rev().find(fits);
+        largest.map_or(0, Class::size)
+    }
+
+    /// A block for `n` > 0 bytes without waiting: from this thread's magazine, and otherwise in the order of the module's
+    /// picture.
+    #[inline]
+    pub(crate) fn obtain(&self, n: usize) -> Result<Block, Refused> {
+        if let Some(class) = self.arena.class_for(n) {
+            if let Some(block) = class.pop() {
+                return Ok(block);
+            }
+        }
+        self.obtain_slow(n)
+    }
+
+    #[cold]
+    fn obtain_slow(&self, n: usize) -> Result<Block, Refused> {
+        if self.is_closed() {
+            return Err(Refused::Closed);
+        }
+        let first = self.class_for(n).ok_or(Refused::TooLarge)?;
+        let limit = self.account.limit();
+        let compact = self.arena.compact(first.id());
+        let compact = compact.filter(|class| class.pages() <= limit);
+        self.touch_clock();
+        for class in [Some(first), compact].into_iter().flatten() {
+            if let Some(block) = self.take(class) {
+                return Ok(block);
+            }
+            match self.account.charge(class.pages()) {
+                Ok(()) => return self.grow(class).map_err(Refused::Os),
+                Err(Charge::Pressed) => return Err(Refused::Full),
+                Err(Charge::Full) => {}
+            }
+            if let Some(block) = class.steal() {
+                self.counters.helped.fetch_add(1, Ordering::Relaxed);
+                return Ok(block);
+            }
+            if self.make_room(class.pages()) {
+                self.counters.helped.fetch_add(1, Ordering::Relaxed);
+                return self.grow(class).map_err(Refused::Os);
+            }
+        }
+        Err(Refused::Full)
+    }
+
+    /// From this shard or the depot. A class may still be shut though nobody waits any more: then it is opened first.
+    fn take(&self, class: &Class) -> Option<Block> {
+        if let Some(block) = class.take() {
+            return Some(block);
+        }
+        if class.is_open() || class.queued_in_depot() == 0 {
+            return None;
+        }
+        self.locked(|state| {
+            if !state.pressed {
+                self.open(state, class);
+            }
+        });
+        class.take()
+    }
+
+    /// Commits a span that has been charged.
+    fn grow(&self, class: &Class) -> io::Result<Block> {
+        match class.grow() {
+            Ok((block, rest)) => {
+                if let Some(rest) = rest {
+                    class.put_near(rest);
+                }
+                self.note_peak();
+                Ok(block)
+            }
+            Err(error) => {
+                self.give_back(class.pages());
+                Err(error)
+            }
+        }
+    }
+
+    // ---- under the lock -----------------------------------------------------------------------------------------
+
+    /// Does something under the waiters' lock, then serves whoever can be served, and wakes them without the lock.
+    fn locked<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        let mut wakers = WakeList::new();
+        let mut state = lock(&self.state);
+        let result = f(&mut state);
+        loop {
+            self.serve(&mut state, &mut wakers);
+            let more = wakers.is_full();
+            let mut clean = false;
+            let mut gone = false;
+            if !more {
+                if std::mem::take(&mut state.dropped) && self.is_cleanable(&mut state) {
+                    // Whoever gets to it first: the head of the queue when it is polled, or the reclaimer.
+                    clean = !self.bell.is_listening();
+                    self.bell.ring();
+                    wakers.extend(state.queue.call_head());
+                }
+                // Said once: nobody else may see it and free the pool a second time.
+                gone = state.outstanding == 0 && std::mem::take(&mut state.orphaned);
+            }
+            drop(state);
+            wakers.wake();
+            if clean {
+                self.help();
+            }
+            if gone {
+                self.unref();
+            }
+            if !more {
+                return result;
+            }
+            state = lock(&self.state);
+        }
+    }
+
+    /// Assigns what there is to the head of the queue, until it does not suffice or `wakers` is full.
+    fn serve(&self, state: &mut State, wakers: &mut WakeList) {
+        while !wakers.is_full() {
+            if state.closed {
+                if let Some(claim) = state.queue.head() {
+                    claim.refuse(Refused::Closed);
+                    wakers.extend(state.queue.finish_head());
+                } else if state.outstanding == 0 && !state.closers.is_empty() {
+                    wakers.extend(state.closers.finish_head());
+                } else {
+                    break;
+                }
+                continue;
+            }
+            if self.account.debt() > 0 {
+                break;
+            }
+            if !state.queue.head().is_some_and(|claim| self.satisfy(claim)) {
+                break;
+            }
+            wakers.extend(state.queue.finish_head());
+        }
+        self.settle(state);
+    }
+
+    /// Pressed or calm, as the queue and the limit demand.
+    fn settle(&self, state: &mut State) {
+        let pressed = state.closed || !state.queue.is_empty() || self.account.debt() > 0;
+        if pressed != state.pressed {
+            state.pressed = pressed;
+            self.account.set_pressed(pressed);
+            if pressed {
+                self.shut_all(state);
+            }
+        }
+    }
+
+    fn satisfy(&self, claim: &mut Claim) -> bool {
+        while let Some(want) = claim.wants() {
+            match self.grant(want) {
+                Ok(Some(block)) => claim.accept(block),
+                Ok(None) => return false,
+                Err(refused) => {
+                    claim.refuse(refused);
+                    return true;
+                }
+            }
+        }
+        true
+    }
+
+    /// A block for the head of the queue, if there is one or its pages can be charged.
+    fn grant(&self, want: Want) -> Result<Option<Block>, Refused> {
+        let first = if want.frugal {
+            self.frugal_class_for(want.n)
+        } else {
+            self.class_for(want.n)
+        };
+        let first = first.ok_or(Refused::TooLarge)?;
+        for class in [Some(first), self.arena.compact(first.id())].into_iter().flatten() {
+            if let Some(block) = class.pop_locked() {
+                self.counters.handed_over.fetch_add(1, Ordering::Relaxed);
+                return Ok(Some(block));
+            }
+            if self.account.charge_for_waiter(class.pages()).is_err() {
+                continue;
+            }
+            return match class.grow() {
+                Ok((block, rest)) => {
+                    if let Some(rest) = rest {
+                        class.push_locked(rest, self.tick());
+                    }
+                    self.note_peak();
+                    Ok(Some(block))
+                }
+                Err(error) => {
+                    self.account.uncharge_locked(class.pages());
+                    Err(Refused::Os(error))
+                }
+            };
+        }
+        Ok(None)
+    }
+
+    fn open(&self, state: &mut State, class: &Class) {
+        if !class.is_open() {
+            class.open();
+            state.open.push(class.id());
+        }
+    }
+
+    fn shut_all(&self, state: &mut State) {
+        for id in state.open.drain(..) {
+            self.arena.class(id).shut(self.tick());
+        }
+    }
+
+    /// Gives charged pages back; they are decommitted by now.
+    fn give_back(&self, pages: u32) {
+        if pages == 0 || self.account.uncharge(pages).is_ok() {
+            return;
+        }
+        self.locked(|state| self.give_back_locked(state, pages));
+    }
+
+    fn give_back_locked(&self, state: &mut State, pages: u32) {
+        self.account.uncharge_locked(pages);
+        if state.closed {
+            state.outstanding -= self.bytes_of(pages);
+        }
+    }
+
+    fn bytes_of(&self, pages: u32) -> u64 {
+        u64::from(pages) * sys::page_size() as u64
+    }
+
+    // ---- closing and going away ---------------------------------------------------------------------------------
+
+    /// Fails every waiter and every later reservation.
+    pub(crate) fn close(&self) {
+        self.locked(|state| self.close_locked(state));
+        self.bell.ring();
+    }
+
+    fn close_locked(&self, state: &mut State) {
+        if std::mem::replace(&mut state.closed, true) {
+            return;
+        }
+        self.closed.store(1, Ordering::Release);
+        self.settle(state);
+        // From here on pages and blocks only come back through the lock, so this count stays exact.
+        let queued: u64 = self.arena.touched().map(|class| {
+            let bag = class.collect();
+            let bytes = bag.bytes();
+            bag.put_back_locked();
+            bytes
+        }).sum();
+        state.outstanding = self.bytes_of(self.account.committed()) - queued;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire) != 0
+    }
+
+    /// Bytes that buffers of a closed pool still hold.
+    #[cfg(offheap_loom)]
+    pub(crate) fn outstanding(&self) -> u64 {
+        lock(&self.state).outstanding
+    }
+
+    /// Whether the closed pool has all its buffers back; if not, `node` joins those who wait for it.
+    ///
+    /// # Safety
+    ///
+    /// As for `Queue::push_back`; the node must leave by `forget_closer`.
+    pub(crate) unsafe fn await_closed(&self, node: &Node<()>, waker: std::task::Waker) -> bool {
+        self.locked(|state| {
+            if state.closed && state.outstanding == 0 {
+                return true;
+            }
+            // SAFETY: passed on from the caller.
+            unsafe { state.closers.push_back(node, waker) };
+            false
+        })
+    }
+
+    /// Replaces the waker of a node that waits for the pool to be closed.
+    pub(crate) fn renew_closer(&self, node: &Node<()>, waker: std::task::Waker) {
+        let old = self.locked(|state| {
+            if node.status() == crate::budget::Status::Waiting {
+                state.closers.set_waker(node, waker)
+            } else {
+                Some(waker)
+            }
+        });
+        drop(old);
+    }
+
+    pub(crate) fn forget_closer(&self, node: &Node<()>) {
+        let old = self.locked(|state| {
+            (node.status() == crate::budget::Status::Waiting)
+                .then(|| state.closers.remove(node))
+                .flatten()
+        });
+        drop(old);
+    }
+
+    /// The last handle to the pool is gone; the buffers that are left keep the memory.
+    fn orphan(&self) {
+        let visit = self.visit();
+        let left = self.locked(|state| {
+            self.close_locked(state);
+            state.orphaned = true;
+            state.outstanding > 0
+        });
+        if left {
+            self.trim();
+        }
+        self.bell.ring();
+        drop(visit);
+    }
+
+    fn visit(&self) -> Visit<'_> {
+        self.refs.fetch_add(1, Ordering::Relaxed);
+        Visit(self)
+    }
+
+    fn unref(&self) {
+        if self.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // SAFETY: this was the last reference: no handle, no buffer and no drop under way is left, and the box was
+            // leaked by `build`.
+            drop(unsafe { Box::from_raw(std::ptr::from_ref(self).cast_mut()) });
+        }
+    }
+
+    // ---- observing ----------------------------------------------------------------------------------------------
+
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn max_limit(&self) -> u64 {
+        self.max_limit
+    }
+
+    pub(crate) fn committed(&self) -> u64 {
+        self.bytes_of(self.account.committed())
+    }
+
+    /// Waiting reservations, and the bytes that they asked for.
+    pub(crate) fn waiting(&self) -> (u64, u64) {
+        let state = lock(&self.state);
+        (state.queue.len() as u64, state.queue.sum(Claim::bytes))
+    }
+
+    /// Live bytes, without looking at every block; exact when nothing moves.
+    pub(crate) fn live_estimate(&self) -> u64 {
+        self.committed().saturating_sub(self.arena.queued())
+    }
+
+    /// Sampled where live can reach a new peak: when memory is charged and when it is looked at.
+    pub(crate) fn note_peak(&self) {
+        let peak = &self.counters.peak_live;
+        if self.committed() > peak.load(Ordering::Relaxed) {
+            peak.fetch_max(self.live_estimate(), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        self.arena.addresses()
+    }
+
+    /// Brings the pool's clock up to date, and answers it.
+    pub(crate) fn touch_clock(&self) -> u32 {
+        let tick = (self.started.elapsed().as_millis() as u64 / TICK_MS) as u32;
+        self.tick.store(tick, Ordering::Relaxed);
+        tick
+    }
+
+    pub(crate) fn tick(&self) -> u32 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    /// A span of time in ticks.
+    pub(crate) fn ticks(time: Duration) -> u32 {
+        u32::try_from(time.as_millis() / u128::from(TICK_MS)).unwrap_or(u32::MAX / 2)
+    }
+
+    /// How long ago `tick` was.
+    pub(crate) fn since(&self, tick: u32) -> Duration {
+        let ticks = self.tick().wrapping_sub(tick);
+        Duration::from_millis(u64::from(ticks) * TICK_MS)
+    }
+}
+
+impl Owner for Engine {
+    fn tick(&self) -> u32 {
+        self.tick()
+    }
+
+    #[cold]
+    fn returned(&self, class: &Class, chain: Chain, dropped: bool) {
+        // The chain keeps the pool until it is queued; from then on this does.
+        let visit = self.visit();
+        self.locked(|state| {
+            let bytes = class.chain_bytes(&chain);
+            class.push_locked(chain, self.tick());
+            if state.closed {
+                state.outstanding -= bytes;
+            } else if !state.pressed {
+                self.open(state, class);
+                if std::mem::take(&mut state.asleep) {
+                    self.bell.ring();
+                }
+            } else if dropped {
+                state.dropped = true;
+                state.arrivals += 1;
+            }
+        });
+        drop(visit);
+    }
+}
+
+/// Keeps the engine while a drop is at the waiters' lock.
+struct Visit<'a>(&'a Engine);
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.0.unref();
+    }
+}
+
+/// The handle that all of a pool's handles share. When it goes, the pool is an orphan.
+#[derive(Debug)]
+pub(crate) struct Owned(NonNull<Engine>);
+
+// SAFETY: a counted reference to an `Engine`, which is `Send + Sync`.
+unsafe impl Send for Owned {}
+// SAFETY: as above.
+unsafe impl Sync for Owned {}
+
+impl Deref for Owned {
+    type Target = Engine;
+
+    #[inline]
+    fn deref(&self) -> &Engine {
+        // SAFETY: the engine stays until `orphan`, which only the drop of this handle calls.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.orphan();
+    }
+}

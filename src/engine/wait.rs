@@ -1,0 +1,332 @@
+//! One reservation, from its first poll to its block.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use super::{Engine, Refused};
+use crate::arena::Block;
+use crate::budget::{Node, Status, WakeList};
+use crate::sync::{lock, Ordering};
+
+/// Whatever leads to an engine and keeps it alive.
+pub(crate) trait HasEngine {
+    fn engine(&self) -> &Engine;
+}
+
+impl<T: HasEngine + ?Sized> HasEngine for &T {
+    #[inline]
+    fn engine(&self) -> &Engine {
+        (**self).engine()
+    }
+}
+
+/// What a reservation asks for, and what it has got.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    asked: Asked,
+    refused: Option<Refused>,
+}
+
+#[derive(Debug)]
+enum Asked {
+    One(usize, Option<Block>),
+    /// In the order of the sizes; sizes of zero need no block.
+    Many(Vec<usize>, Vec<Option<Block>>),
+}
+
+/// The next block that a claim wants.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Want {
+    pub(super) n: usize,
+    /// Whether the claim must make do with as few pages as possible, because it was found to fit on that condition.
+    pub(super) frugal: bool,
+}
+
+impl Claim {
+    pub(crate) fn one(n: usize) -> Self {
+        Claim {
+            asked: Asked::One(n, None),
+            refused: None,
+        }
+    }
+
+    pub(crate) fn many(sizes: Vec<usize>) -> Self {
+        let blocks = Vec::with_capacity(sizes.len());
+        Claim {
+            asked: Asked::Many(sizes, blocks),
+            refused: None,
+        }
+    }
+
+    fn sizes(&self) -> &[usize] {
+        match &self.asked {
+            Asked::One(n, _) => std::slice::from_ref(n),
+            Asked::Many(sizes, _) => sizes,
+        }
+    }
+
+    /// Bytes asked for.
+    pub(super) fn bytes(&self) -> u64 {
+        self.sizes().iter().map(|&n| n as u64).sum()
+    }
+
+    /// What is missing next; `None` when the claim is satisfied.
+    pub(super) fn wants(&mut self) -> Option<Want> {
+        let frugal = matches!(self.asked, Asked::Many(..));
+        let n = match &mut self.asked {
+            Asked::One(n, block) => (block.is_none() && *n > 0).then_some(*n)?,
+            Asked::Many(sizes, blocks) => {
+                while sizes.get(blocks.len()) == Some(&0) {
+                    blocks.push(None);
+                }
+                *sizes.get(blocks.len())?
+            }
+        };
+        Some(Want { n, frugal })
+    }
+
+    /// Allocates nothing: `many` made room.
+    pub(super) fn accept(&mut self, granted: Block) {
+        match &mut self.asked {
+            Asked::One(_, block) => *block = Some(granted),
+            Asked::Many(_, blocks) => blocks.push(Some(granted)),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, why: Refused) {
+        self.refused = Some(why);
+    }
+
+    /// Takes back what was granted so far.
+    fn release(&mut self) {
+        match &mut self.asked {
+            Asked::One(_, block) => block.take().into_iter().for_each(Block::recycle),
+            Asked::Many(_, blocks) => blocks.drain(..).flatten().for_each(Block::recycle),
+        }
+    }
+
+    /// Hands each block to `f`, with the size that was asked for; no block for zero bytes.
+    fn hand_out(&mut self, mut f: impl FnMut(usize, Option<Block>)) {
+        match &mut self.asked {
+            Asked::One(n, block) => f(*n, block.take()),
+            Asked::Many(sizes, blocks) => {
+                // Trailing zeros are not asked for one by one.
+                blocks.resize_with(sizes.len(), || None);
+                sizes.iter().zip(blocks.drain(..)).for_each(|(&n, block)| f(n, block));
+            }
+        }
+    }
+}
+
+/// A reservation that may wait. Holds its place in the queue from the first poll until it is done or dropped.
+#[derive(Debug)]
+pub(crate) struct Wait<P: HasEngine> {
+    pool: P,
+    node: Node<Claim>,
+}
+
+impl<P: HasEngine> Wait<P> {
+    pub(crate) fn new(pool: P, claim: Claim) -> Self {
+        Wait {
+            pool,
+            node: Node::new(claim),
+        }
+    }
+
+    pub(crate) fn pool(&self) -> &P {
+        &self.pool
+    }
+
+    /// Changes what is asked for. Only before the first poll and after the last; a place in the queue is given up.
+    pub(crate) fn ask(self: Pin<&mut Self>, n: usize) {
+        self.cancel();
+        // SAFETY: `cancel` took the node out of the queue.
+        unsafe { self.node.payload(|claim| *claim = Claim::one(n)) };
+    }
+
+    /// How much is asked for. Not while the reservation stands in the queue.
+    pub(crate) fn asked(&self) -> u64 {
+        // SAFETY: callers ask before the first poll or after the last.
+        unsafe { self.node.payload(|claim| claim.bytes()) }
+    }
+
+    /// Waits for the blocks and passes each to `f`, in order.
+    #[inline]
+    pub(crate) fn poll(
+        self: Pin<&Self>,
+        cx: &mut Context<'_>,
+        f: impl FnMut(usize, Option<Block>),
+    ) -> Poll<Result<(), Refused>> {
+        let engine = self.pool.engine();
+        let node = &self.node;
+        match node.status() {
+            Status::Idle => {
+                // SAFETY: an idle node is its owner's.
+                let ready = unsafe { node.payload(|claim| engine.obtain_claim(claim)) };
+                match ready {
+                    Err(Refused::Full) => engine.join(node, cx.waker().clone()),
+                    Err(refused) => return Poll::Ready(Err(refused)),
+                    Ok(()) => {}
+                }
+            }
+            Status::Waiting => engine.rejoin(node, cx.waker()),
+            Status::Done => {}
+        }
+        if node.status() == Status::Waiting {
+            return Poll::Pending;
+        }
+        // SAFETY: not waiting, so the payload is ours again.
+        let done = unsafe {
+            node.reset();
+            node.payload(|claim| match claim.refused.take() {
+                Some(refused) => {
+                    claim.release();
+                    Err(refused)
+                }
+                None => {
+                    claim.hand_out(f);
+                    Ok(())
+                }
+            })
+        };
+        Poll::Ready(done)
+    }
+
+    /// Gives up the place in the queue, or what was granted: it goes to whoever is next.
+    fn cancel(&self) {
+        let engine = self.pool.engine();
+        if self.node.status() == Status::Waiting {
+            engine.leave(&self.node);
+        }
+        let granted = self.node.status() == Status::Done;
+        // SAFETY: not waiting any more, so the payload is ours.
+        unsafe {
+            self.node.reset();
+            self.node.payload(|claim| {
+                if granted && claim.refused.take().is_none() {
+                    engine.counters.cancelled.fetch_add(1, Ordering::Relaxed);
+                }
+                claim.release();
+            });
+        }
+    }
+}
+
+impl<P: HasEngine> Drop for Wait<P> {
+    fn drop(&mut self) {
+        // Pinned from its first poll on, which is the first time that anyone else could know of the node.
+        self.cancel();
+    }
+}
+
+impl Engine {
+    /// All that the claim asks for, without waiting; on failure nothing is held.
+    fn obtain_claim(&self, claim: &mut Claim) -> Result<(), Refused> {
+        if let Asked::One(n, block) = &mut claim.asked {
+            if *n > 0 {
+                *block = Some(self.obtain(*n)?);
+            } else if self.is_closed() {
+                return Err(Refused::Closed);
+            }
+            return Ok(());
+        }
+        if self.is_closed() {
+            return Err(Refused::Closed);
+        }
+        if !self.fits(claim.sizes()) {
+            return Err(Refused::TooLarge);
+        }
+        while let Some(want) = claim.wants() {
+            match self.obtain(want.n) {
+                Ok(block) => claim.accept(block),
+                Err(refused) => {
+                    // Waiting with something in hand could starve whoever is ahead.
+                    claim.release();
+                    return Err(refused);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins the queue. The node may be done when this returns.
+    fn join(&self, node: &Node<Claim>, waker: Waker) {
+        self.touch_clock();
+        self.locked(|state| {
+            // SAFETY: the node is idle, and `Wait::cancel` takes it out before it goes away.
+            unsafe { state.queue.push_back(node, waker) };
+            // First the doors are shut, then what was behind them is looked at: a drop either is seen or sees us.
+            self.settle(state);
+        });
+        if node.status() == Status::Waiting {
+            self.counters.parked.fetch_add(1, Ordering::Relaxed);
+            self.note_peak();
+            if self.is_cleanable(&mut lock(&self.state)) {
+                self.help();
+            }
+        }
+    }
+
+    /// A waiting node was polled again: perhaps for another task, perhaps because there is something to clean.
+    fn rejoin(&self, node: &Node<Claim>, waker: &Waker) {
+        let same = {
+            let state = lock(&self.state);
+            node.status() != Status::Waiting || state.queue.wakes(node, waker)
+        };
+        if !same {
+            // User code, so without the lock: cloning the new waker, and dropping the old one.
+            let new = waker.clone();
+            let old = {
+                let mut state = lock(&self.state);
+                if node.status() == Status::Waiting {
+                    state.queue.set_waker(node, new)
+                } else {
+                    Some(new)
+                }
+            };
+            drop(old);
+        }
+        let work = {
+            let mut state = lock(&self.state);
+            node.status() == Status::Waiting && self.is_cleanable(&mut state)
+        };
+        if work {
+            self.help();
+        }
+    }
+
+    fn leave(&self, node: &Node<Claim>) {
+        let waker = self.locked(|state| {
+            if node.status() != Status::Waiting {
+                return None;
+            }
+            self.counters.cancelled.fetch_add(1, Ordering::Relaxed);
+            state.queue.remove(node)
+        });
+        drop(waker);
+        // Whoever is head now may need less than was waited for so far.
+        if self.is_cleanable(&mut lock(&self.state)) {
+            self.help();
+        }
+    }
+
+    /// Fails waiters whom the present limit can not serve; answers whether there may be more.
+    pub(super) fn refuse_too_large(&self) -> bool {
+        let mut wakers = WakeList::new();
+        {
+            let mut state = lock(&self.state);
+            let too_large = |claim: &mut Claim| {
+                let too_large = !self.fits(claim.sizes());
+                if too_large {
+                    claim.refuse(Refused::TooLarge);
+                }
+                too_large
+            };
+            state.queue.finish_where(too_large, &mut wakers);
+        }
+        let more = wakers.is_full();
+        wakers.wake();
+        self.locked(|_| ());
+        more
+    }
+}

@@ -1,0 +1,94 @@
+//! Who holds the memory: live blocks by the line of code that reserved them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::engine::Engine;
+use crate::units::Bytes;
+
+/// The live blocks that one place in the code reserved. From [`Pool::holders`](crate::Pool::holders).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The call that reserved them.
+    pub location: &'static Location<'static>,
+    /// How many blocks; not handles: all clones and slices of a buffer are one block.
+    pub count: u64,
+    /// Bytes of those blocks, at their class's size.
+    pub bytes: u64,
+    /// Age of the oldest, to a tenth of a second.
+    pub oldest: Duration,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let blocks = if self.count == 1 { "buffer" } else { "buffers" };
+        write!(
+            f,
+            "{}: {} {blocks}, {}, oldest {:.1?}",
+            self.location,
+            self.count,
+            Bytes(self.bytes),
+            self.oldest
+        )
+    }
+}
+
+/// All holders, largest first. O(blocks).
+pub(crate) fn holders(engine: &Engine) -> Vec<Holder> {
+    engine.touch_clock();
+    let mut by_location: HashMap<*const Location<'static>, Holder> = HashMap::new();
+    for class in engine.arena().touched() {
+        for lease in class.blocks().filter_map(|block| block.lease()) {
+            let age = engine.since(lease.birth);
+            let holder = by_location
+                .entry(std::ptr::from_ref(lease.location))
+                .or_insert(Holder {
+                    location: lease.location,
+                    count: 0,
+                    bytes: 0,
+                    oldest: Duration::ZERO,
+                });
+            holder.count += 1;
+            holder.bytes += class.size() as u64;
+            holder.oldest = holder.oldest.max(age);
+        }
+    }
+    let mut holders: Vec<_> = by_location.into_values().collect();
+    holders.sort_by(|a, b| {
+        b.bytes
+            .cmp(&a.bytes)
+            .then_with(|| (a.location.file(), a.location.line()).cmp(&(b.location.file(), b.location.line())))
+    });
+    holders
+}
+
+/// The largest holders for error texts. Looking for them is O(blocks), and a caller may fail in a loop: a large pool is
+/// looked at ten times a second at most.
+#[derive(Debug, Default)]
+pub(crate) struct Recent(Mutex<Option<(Instant, Vec<Holder>)>>);
+
+impl Recent {
+    const MAX_AGE: Duration = Duration::from_millis(100);
+    const SMALL: usize = 1024;
+    const SHOWN: usize = 3;
+
+    pub(crate) fn largest(&self, engine: &Engine) -> Vec<Holder> {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let blocks: usize = engine.arena().touched().map(|class| class.blocks().len()).sum();
+        match &*recent {
+            Some((when, largest)) if blocks > Self::SMALL && when.elapsed() < Self::MAX_AGE => {
+                largest.clone()
+            }
+            _ => {
+                let mut largest = holders(engine);
+                largest.truncate(Self::SHOWN);
+                *recent = Some((Instant::now(), largest.clone()));
+                largest
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! What a user holds: the pool and its builder.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+
+use crate::budget::{Node, Status};
+use crate::engine::{Config, Engine, HasEngine, Owned};
+use crate::error::LimitError;
+use crate::observe::{self, Holder, Recent, Stats};
+use crate::reclaim;
+
+/// How long queued memory stays committed if the builder is not told otherwise.
+const IDLE: Duration = Duration::from_secs(10);
+/// The clock of a pool has tenths of a second, and a round of ageing takes half the idle time.
+const LEAST_IDLE: Duration = Duration::from_millis(200);
+
+/// A pool of off-heap buffers under a hard byte limit.
+///
+/// Handles are cheap to clone; all of them are the same pool. When the last one goes, the pool closes and gives its unused
+/// memory back; buffers stay valid, and the last of them unmaps the memory.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::BufMut;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = offheap::Pool::builder().name("ingress").limit(64 << 10).build()?;
+///
+/// let mut first = pool.reserve(40_000).await?;
+/// first.put_slice(b"hello");
+///
+/// // The limit has no room for a second one: this reservation parks until the first buffer is dropped.
+/// let waiting = tokio::spawn({
+///     let pool = pool.clone();
+///     async move { pool.reserve(40_000).await.map(|buf| buf.capacity()) }
+/// });
+/// tokio::task::yield_now().await;
+/// assert_eq!(pool.stats().waiting, 1);
+/// drop(first);
+/// assert!(waiting.await?? >= 40_000);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    name: Arc<str>,
+    recent: Recent,
+    engine: Owned,
+}
+
+impl Inner {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn largest_holders(&self) -> Vec<Holder> {
+        self.recent.largest(&self.engine)
+    }
+}
+
+impl HasEngine for Pool {
+    #[inline]
+    fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+}
+
+impl Pool {
+    /// Starts to build a pool. Only a [`limit`](PoolBuilder::limit) is needed.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::default()
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// The pool's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The hard limit in bytes.
+    pub fn limit(&self) -> usize {
+        self.engine().limit() as usize
+    }
+
+    /// The largest `n` that can ever be served under the present limit, in bytes.
+    pub fn max_reserve(&self) -> usize {
+        self.engine().max_reserve()
+    }
+
+    /// Changes the limit while the pool is in use.
+    ///
+    /// A raised limit serves whoever waits at once. A limit below what is committed puts the pool in debt: unused memory is
+    /// given back to the OS right away, and nothing more is granted until dropped buffers have paid the rest. Waiting
+    /// reservations that the new limit can never serve fail with
+    /// [`TooLarge`](crate::ReserveError::TooLarge) at once.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitError`] where `limit` is above the pool's [`max_limit`](PoolBuilder::max_limit); nothing changes then.
+    pub fn set_limit(&self, limit: usize) -> Result<(), LimitError> {
+        let max_limit = self.engine().max_limit();
+        let limit = limit as u64;
+        if limit > max_limit {
+            return Err(LimitError {
+                requested: limit,
+                max_limit,
+            });
+        }
+        self.engine().set_limit(limit);
+        Ok(())
+    }
+
+    /// Gives all queued memory back to the OS now; answers how many bytes that was.
+    pub fn trim(&self) -> usize {
+        self.engine().trim() as usize
+    }
+
+    /// The pool's figures. O(blocks): it looks at the header of every block that was ever used, and stops nobody meanwhile.
+    pub fn stats(&self) -> Stats {
+        observe::stats(self.engine())
+    }
+
+    /// Who holds the memory: live blocks by the line of code that reserved them, largest first. Every block is counted, not a
+    /// sample. O(blocks).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let pool = offheap::Pool::builder().limit(1 << 20).build()?;
+    /// let _leak = pool.try_reserve(5000).unwrap();
+    /// let holders = pool.holders();
+    /// assert_eq!(holders[0].count, 1);
+    /// assert_eq!(holders[0].location.file(), file!());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn holders(&self) -> Vec<Holder> {
+        observe::holders(self.engine())
+    }
+
+    /// Closes the pool: waiting reservations and all later ones fail with [`Closed`](crate::ReserveError::Closed). Live buffers
+    /// stay valid. Closing twice is the same as once.
+    pub fn close(&self) {
+        self.engine().close();
+    }
+
+    /// Whether the pool was closed.
+    pub fn is_closed(&self) -> bool {
+        self.engine().is_closed()
+    }
+
+    /// Closes the pool on its first poll, and waits until no buffer is left.
+    ///
+    /// While it waits, [`Closed::holders`] says who still holds what; with the feature `tracing` the pool logs it each second.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the waiting; the pool stays closed.
+    pub fn closed(&self) -> Closed<'_> {
+        Closed {
+            pool: self,
+            node: Node::new(()),
+        }
+    }
+
+    /// The addresses that the pool's blocks and their headers come from, for looking into `/proc/self/smaps`. Only what is
+    /// committed, and the headers of blocks that were used, is resident there. Empty where blocks come from the heap.
+    pub fn address_range(&self) -> Range<usize> {
+        self.engine().addresses()
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.inner.name)
+            .field("limit", &self.engine().limit())
+            .field("committed", &self.engine().committed())
+            .field("waiting", &self.engine().waiting().0)
+            .field("closed", &self.is_closed())
+            .finish()
+    }
+}
+
+/// Builds a [`Pool`]. From [`Pool::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder builds nothing until `build` is called"]
+pub struct PoolBuilder {
+    name: Arc<str>,
+    limit: Option<usize>,
+    max_limit: Option<usize>,
+    page_aligned: bool,
+    shards: Option<usize>,
+    decommit_after: Duration,
+}
+
+impl Default for PoolBuilder {
+    fn default() -> Self {
+        PoolBuilder {
+            name: "default".into(),
+            limit: None,
+            max_limit: None,
+            page_aligned: false,
+            shards: None,
+            decommit_after: IDLE,
+        }
+    }
+}
+
+impl PoolBuilder {
+    /// The pool's name in errors and figures. Default: `"default"`.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The hard limit in bytes on memory that may be resident. Memory is resident in whole pages, so a limit counts in whole
+    /// pages too. 0 is legal: such a pool serves empty buffers only. For text see [`parse_bytes`](crate::parse_bytes).
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.limit = Some(bytes);
+        self
+    }
+
+    /// How far [`Pool::set_limit`] may go, in bytes: address space is reserved for that much. Default: the limit.
+    pub fn max_limit(mut self, bytes: usize) -> Self {
+        self.max_limit = Some(bytes);
+        self
+    }
+
+    /// Whether every buffer starts on a page and has whole pages, as `O_DIRECT` wants it. Default: no.
+    pub fn page_aligned(mut self, yes: bool) -> Self {
+        self.page_aligned = yes;
+        self
+    }
+
+    /// How many threads get magazines of their own, rounded up to a power of two. Default: the number of cores.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// How long memory may be queued and unused before it goes back to the OS: at least this long, and at most twice as long.
+    /// Default: 10 s; less than 0.2 s counts as 0.2 s.
+    pub fn decommit_after(mut self, idle: Duration) -> Self {
+        self.decommit_after = idle;
+        self
+    }
+
+    /// Reserves the address space and starts the reclaimer: a task of the tokio runtime that this is called in, or a thread
+    /// where there is none. Takes no memory yet.
+    ///
+    /// In a runtime, its time driver must be enabled (`enable_time` or `enable_all`).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` where no limit was given, or where the settings contradict each other; otherwise what the operating
+    /// system says when the address space can not be had: one range as large as `max_limit` for each of the size classes, of
+    /// which there are four per doubling.
+    pub fn build(self) -> io::Result<Pool> {
+        let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("pool {:?}: {error}", self.name))
+        };
+        let limit = self
+            .limit
+            .ok_or_else(|| named(invalid("no limit was given; call `limit(bytes)`".into())))?;
+        let max_limit = self.max_limit.unwrap_or(limit);
+        if limit > max_limit {
+            return Err(named(invalid(format!(
+                "the limit of {limit} bytes is above max_limit, {max_limit} bytes"
+            ))));
+        }
+        let shards = match self.shards {
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+            Some(shards @ 1..=MAX_SHARDS) => shards,
+            Some(shards) => {
+                return Err(named(invalid(format!(
+                    "{shards} shards are not possible; give 1 to {MAX_SHARDS}, or leave it to the number of cores"
+                ))))
+            }
+        };
+        let engine = Engine::build(Config {
+            limit: limit as u64,
+            max_limit: max_limit as u64,
+            page_aligned: self.page_aligned,
+            shards,
+        })
+        .map_err(named)?;
+        let inner = Arc::new(Inner {
+            name: self.name,
+            recent: Recent::default(),
+            engine,
+        });
+        reclaim::start(&inner, self.decommit_after.max(LEAST_IDLE));
+        Ok(Pool { inner })
+    }
+}
+
+const MAX_SHARDS: usize = 1024;
+
+pin_project! {
+    /// Waits until a closed pool has all its buffers back. From [`Pool::closed`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
+    pub struct Closed<'a> {
+        pool: &'a Pool,
+        node: Node<()>,
+    }
+
+    impl PinnedDrop for Closed<'_> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if this.node.status() == Status::Waiting {
+                this.pool.engine().forget_closer(this.node);
+            }
+        }
+    }
+}
+
+impl Closed<'_> {
+    /// Who still holds what: see [`Pool::holders`].
+    pub fn holders(&self) -> Vec<Holder> {
+        self.pool.holders()
+    }
+}
+
+impl Future for Closed<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let engine = this.pool.engine();
+        match this.node.status() {
+            Status::Idle => {
+                engine.close();
+                // SAFETY: the node is idle; pinned from here on, it leaves by `forget_closer` when it is dropped.
+                if unsafe { engine.await_closed(this.node, cx.waker().clone()) } {
+                    return Poll::Ready(());
+                }
+            }
+            Status::Waiting => engine.renew_closer(this.node, cx.waker().clone()),
+            Status::Done => {}
+        }
+        match this.node.status() {
+            Status::Waiting => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What happens after drop: the reclaimer.
+//!
+//! The reclaimer gives queued memory back to the OS when no one has used it for a while, cleans for whoever waits, and
+//! finishes the closing of a pool. It is not needed for progress: the head of the queue and the dropping thread can do
+//! all that it does. It sleeps without a timer while nothing is queued, and is rung by the first drop after that.
+//!
+//! [`Reclaimer`] is one turn of the work, without threads or runtimes; `driver` runs it as a tokio task, or on a
+//! thread where there is no runtime, and starts it again when its runtime ends or it panics.
+
+mod bell;
+#[cfg(not(offheap_loom))]
+mod driver;
+
+use std::time::{Duration, Instant};
+
+use crate::arena::Idle;
+use crate::engine::Engine;
+
+pub(crate) use bell::Bell;
+#[cfg(not(offheap_loom))]
+pub(crate) use driver::start;
+
+/// When to take the next turn, unless the bell rings earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Only when the bell rings.
+    Rung,
+    At(Instant),
+}
+
+/// The reclaimer's memory from turn to turn.
+#[derive(Debug)]
+pub(crate) struct Reclaimer {
+    /// How long memory may be queued and unused.
+    idle: Duration,
+    notes: Vec<Idle>,
+    /// When the next round of ageing is due; none while there is nothing to age.
+    round: Option<Instant>,
+    #[cfg(feature = "tracing")]
+    report: Option<Instant>,
+}
+
+impl Reclaimer {
+    pub(crate) fn new(engine: &Engine, idle: Duration) -> Self {
+        Reclaimer {
+            idle,
+            notes: engine.idle_notes(),
+            round: None,
+            #[cfg(feature = "tracing")]
+            report: None,
+        }
+    }
+
+    /// Does what is to be done now.
+    pub(crate) fn turn(&mut self, engine: &Engine) -> Next {
+        let now = Instant::now();
+        engine.touch_clock();
+        engine.help();
+        if engine.is_closed() {
+            engine.trim();
+            return Next::Rung;
+        }
+        let due = *self.round.get_or_insert(now + self.idle / 2);
+        if now < due {
+            return Next::At(due);
+        }
+        engine.age(&mut self.notes, Engine::ticks(self.idle));
+        // Only here, so that at most one drop in a round has to ring.
+        if engine.fall_asleep() {
+            self.round = None;
+            return Next::Rung;
+        }
+        let due = now + self.idle / 2;
+        self.round = Some(due);
+        Next::At(due)
+    }
+}

@@ -1,0 +1,423 @@
+//! The ways to get memory: waiting, not waiting, and blocking.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::{pin, Pin};
+use std::sync::Arc;
+use std::task::{ready, Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use pin_project_lite::pin_project;
+
+use crate::arena::Block;
+use crate::bytes::{DirectBytes, DirectBytesMut};
+use crate::engine::{Claim, HasEngine, Refused, Wait};
+use crate::error::{ReserveError, TryReserveError};
+use crate::pool::Pool;
+
+type Site = &'static Location<'static>;
+
+impl Pool {
+    /// A writable buffer for at least `n` bytes, with `len() == 0`. Waits while the limit has no room for it.
+    ///
+    /// Waiting is first come, first served: whoever waits is served before any newcomer, and before anyone behind it, even
+    /// where that one asks for less. There is no timeout: `tokio::time::timeout(d, pool.reserve(n))` is the way, and loses
+    /// nothing. A task that waits while it holds buffers of the same pool can wait for itself: reserve what is needed
+    /// at once with [`reserve_many`](Pool::reserve_many).
+    ///
+    /// Works under any executor. Without waiting it is O(1) and, once memory has been used before, takes no lock; waiting
+    /// allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](ReserveError::TooLarge) for `n` above [`max_reserve`](Pool::max_reserve), at once, also where the limit is
+    /// lowered while it waits; [`Closed`](ReserveError::Closed) when the pool is closed; [`Os`](ReserveError::Os)
+    /// where the operating system refuses memory below the limit.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future holds its place in the queue from its first poll until it resolves or is dropped. Dropping it at any moment,
+    /// also after its grant, loses nothing: the memory goes to whoever is next.
+    #[track_caller]
+    pub fn reserve(&self, n: usize) -> Reserve<'_> {
+        Reserve::new(self, n, false)
+    }
+
+    /// [`reserve`](Pool::reserve) as a future that owns its pool, for spawned tasks and struct fields.
+    #[track_caller]
+    pub fn reserve_owned(&self, n: usize) -> ReserveOwned {
+        ReserveOwned {
+            wait: Wait::new(self.clone(), Claim::one(n)),
+            site: Location::caller(),
+        }
+    }
+
+    /// [`reserve`](Pool::reserve) with `len() == n` and all of it zero.
+    #[track_caller]
+    pub fn reserve_zeroed(&self, n: usize) -> Reserve<'_> {
+        Reserve::new(self, n, true)
+    }
+
+    /// Buffers for each of `sizes`, all or nothing, with one place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reserve`](Pool::reserve); [`TooLarge`](ReserveError::TooLarge) also where the limit has no room for all of
+    /// them together.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`reserve`](Pool::reserve).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = offheap::Pool::builder().limit(1 << 20).build()?;
+    /// let buffers = pool.reserve_many([512, 64 << 10]).await?;
+    /// assert!(buffers[0].capacity() >= 512 && buffers[1].capacity() >= 64 << 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn reserve_many(&self, sizes: impl IntoIterator<Item = usize>) -> ReserveMany<'_> {
+        ReserveMany {
+            wait: Wait::new(self, Claim::many(sizes.into_iter().collect())),
+            site: Location::caller(),
+        }
+    }
+
+    /// [`reserve`](Pool::reserve) without waiting.
+    ///
+    /// It helps itself to memory that is queued anywhere in the pool, and cleans what it needs. It does not overtake: while
+    /// anyone waits it fails.
+    ///
+    /// # Errors
+    ///
+    /// [`Exhausted`](TryReserveError::Exhausted) where there is no room, or others wait. It may say so wrongly while another
+    /// thread is moving or cleaning the very memory that is needed. The others as for [`reserve`](Pool::reserve).
+    #[track_caller]
+    #[inline]
+    pub fn try_reserve(&self, n: usize) -> Result<DirectBytesMut, TryReserveError> {
+        let site = Location::caller();
+        let engine = self.engine();
+        let block = match n {
+            0 if engine.is_closed() => Err(Refused::Closed),
+            0 => Ok(None),
+            _ => engine.obtain(n).map(Some),
+        };
+        match block {
+            Ok(block) => Ok(self.lease(n, block, site)),
+            Err(why) => Err(TryReserveError::new(self.inner(), n as u64, why)),
+        }
+    }
+
+    /// [`reserve`](Pool::reserve) for plain threads: blocks until there is memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reserve`](Pool::reserve).
+    ///
+    /// # Panics
+    ///
+    /// In an asynchronous context, as tokio's blocking calls do. `spawn_blocking` is fine.
+    #[track_caller]
+    pub fn reserve_blocking(&self, n: usize) -> Result<DirectBytesMut, ReserveError> {
+        // tokio knows whether this thread may block, but tells only by way of its own blocking calls. This one never waits.
+        drop(tokio::sync::Mutex::const_new(()).blocking_lock());
+        let mut reserve = pin!(self.reserve(n));
+        let waker = unpark_this_thread();
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            if let Poll::Ready(done) = reserve.as_mut().poll(&mut cx) {
+                return done;
+            }
+            thread::park();
+        }
+    }
+
+    /// A shared copy of `data` in the pool's memory. Waits as [`reserve`](Pool::reserve) does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reserve`](Pool::reserve).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`reserve`](Pool::reserve).
+    #[track_caller]
+    pub fn copy_from_slice<'a>(&'a self, data: &'a [u8]) -> CopyFromSlice<'a> {
+        CopyFromSlice {
+            reserve: Reserve::new(self, data.len(), false),
+            data,
+        }
+    }
+
+    /// [`copy_from_slice`](Pool::copy_from_slice) without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_reserve`](Pool::try_reserve).
+    #[track_caller]
+    pub fn try_copy_from_slice(&self, data: &[u8]) -> Result<DirectBytes, TryReserveError> {
+        let mut buffer = self.try_reserve(data.len())?;
+        buffer.extend_from_slice(data);
+        Ok(buffer.freeze())
+    }
+
+    #[inline]
+    fn lease(&self, n: usize, block: Option<Block>, site: Site) -> DirectBytesMut {
+        match block {
+            Some(block) => DirectBytesMut::from_handle(block.lease(n, site, self.engine().tick())),
+            None => DirectBytesMut::empty(),
+        }
+    }
+
+    fn refuse(&self, n: u64, why: Refused) -> ReserveError {
+        ReserveError::new(self.inner(), n, why)
+    }
+}
+
+impl<P: HasEngine + Borrow<Pool>> Wait<P> {
+    /// Waits for the one buffer that was asked for.
+    fn poll_one(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        site: Site,
+    ) -> Poll<Result<DirectBytesMut, ReserveError>> {
+        let mut buffer = None;
+        let this = self.into_ref();
+        let pool = this.pool().borrow();
+        let done = this.poll(cx, |n, block| buffer = Some(pool.lease(n, block, site)));
+        Poll::Ready(match ready!(done) {
+            Ok(()) => Ok(buffer.unwrap_or_default()),
+            Err(why) => Err(pool.refuse(this.asked(), why)),
+        })
+    }
+}
+
+pin_project! {
+    /// A reservation that waits for its memory. From [`Pool::reserve`] and [`Pool::reserve_zeroed`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
+    pub struct Reserve<'a> {
+        #[pin]
+        wait: Wait<&'a Pool>,
+        site: Site,
+        zeroed: bool,
+    }
+}
+
+impl<'a> Reserve<'a> {
+    #[track_caller]
+    #[inline]
+    fn new(pool: &'a Pool, n: usize, zeroed: bool) -> Self {
+        Reserve {
+            wait: Wait::new(pool, Claim::one(n)),
+            site: Location::caller(),
+            zeroed,
+        }
+    }
+}
+
+impl Future for Reserve<'_> {
+    type Output = Result<DirectBytesMut, ReserveError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let wait = this.wait.into_ref();
+        let pool = *wait.pool();
+        let mut buffer = DirectBytesMut::empty();
+        let zeroed = *this.zeroed;
+        let done = wait.poll(cx, |n, block| {
+            buffer = pool.lease(n, block, this.site);
+            if zeroed {
+                buffer.resize(n, 0);
+            }
+        });
+        Poll::Ready(match ready!(done) {
+            Ok(()) => Ok(buffer),
+            Err(why) => Err(pool.refuse(wait.asked(), why)),
+        })
+    }
+}
+
+pin_project! {
+    /// A reservation that owns its pool. From [`Pool::reserve_owned`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
+    pub struct ReserveOwned {
+        #[pin]
+        wait: Wait<Pool>,
+        site: Site,
+    }
+}
+
+impl Future for ReserveOwned {
+    type Output = Result<DirectBytesMut, ReserveError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.wait.poll_one(cx, this.site)
+    }
+}
+
+pin_project! {
+    /// A reservation of several buffers. From [`Pool::reserve_many`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
+    pub struct ReserveMany<'a> {
+        #[pin]
+        wait: Wait<&'a Pool>,
+        site: Site,
+    }
+}
+
+impl Future for ReserveMany<'_> {
+    type Output = Result<Vec<DirectBytesMut>, ReserveError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let wait = this.wait.into_ref();
+        let pool = *wait.pool();
+        let mut buffers = Vec::new();
+        let done = wait.poll(cx, |n, block| buffers.push(pool.lease(n, block, this.site)));
+        Poll::Ready(match ready!(done) {
+            Ok(()) => Ok(buffers),
+            Err(why) => Err(pool.refuse(wait.asked(), why)),
+        })
+    }
+}
+
+pin_project! {
+    /// A copy that waits for its memory. From [`Pool::copy_from_slice`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
+    pub struct CopyFromSlice<'a> {
+        #[pin]
+        reserve: Reserve<'a>,
+        data: &'a [u8],
+    }
+}
+
+impl Future for CopyFromSlice<'_> {
+    type Output = Result<DirectBytes, ReserveError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut buffer = ready!(this.reserve.poll(cx))?;
+        buffer.extend_from_slice(this.data);
+        Poll::Ready(Ok(buffer.freeze()))
+    }
+}
+
+/// A reservation for hand-written poll functions: `Unpin`, and used again and again.
+///
+/// # Examples
+///
+/// ```
+/// use std::future::poll_fn;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = offheap::Pool::builder().limit(1 << 20).build()?;
+/// let mut reserve = offheap::PollReserve::new(pool);
+/// let first = poll_fn(|cx| reserve.poll_reserve(cx, 4096)).await?;
+/// let second = poll_fn(|cx| reserve.poll_reserve(cx, 100)).await?;
+/// assert!(first.capacity() >= 4096 && second.capacity() >= 100);
+/// # Ok(())
+/// # }
+/// ```
+pub struct PollReserve {
+    pool: Pool,
+    /// Made when first needed and kept: waiting again allocates nothing.
+    wait: Option<Pin<Box<Wait<Pool>>>>,
+    /// What the wait is for, while there is one.
+    waiting: Option<usize>,
+}
+
+impl PollReserve {
+    /// A reservation from `pool`, not yet in the queue.
+    pub fn new(pool: Pool) -> Self {
+        PollReserve {
+            pool,
+            wait: None,
+            waiting: None,
+        }
+    }
+
+    /// The pool that it reserves from.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// A buffer for at least `n` bytes, as [`Pool::reserve`].
+    ///
+    /// While it is pending it keeps its place in the queue. Asking for another `n` meanwhile gives the place up and joins at
+    /// the end.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pool::reserve`].
+    ///
+    /// # Cancel safety
+    ///
+    /// [`cancel`](Self::cancel) and drop give up the place, or the grant, and lose nothing.
+    #[track_caller]
+    pub fn poll_reserve(
+        &mut self,
+        cx: &mut Context<'_>,
+        n: usize,
+    ) -> Poll<Result<DirectBytesMut, ReserveError>> {
+        let site = Location::caller();
+        let pool = &self.pool;
+        let wait = self
+            .wait
+            .get_or_insert_with(|| Box::pin(Wait::new(pool.clone(), Claim::one(n))));
+        if self.waiting != Some(n) {
+            wait.as_mut().ask(n);
+            self.waiting = Some(n);
+        }
+        let done = ready!(wait.as_mut().poll_one(cx, site));
+        self.waiting = None;
+        Poll::Ready(done)
+    }
+
+    /// Gives up the place in the queue, or the grant.
+    pub fn cancel(&mut self) {
+        self.waiting = None;
+        if let Some(wait) = &mut self.wait {
+            wait.as_mut().ask(0);
+        }
+    }
+}
+
+impl fmt::Debug for PollReserve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PollReserve")
+            .field("pool", &self.pool)
+            .field("waiting", &self.waiting)
+            .finish()
+    }
+}
+
+/// A waker for a thread that parks.
+pub(crate) fn unpark_this_thread() -> Waker {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.wake_by_ref();
+        }
+
+        fn wake_by_ref(self: &Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    Waker::from(Arc::new(Unpark(thread::current())))
+}
