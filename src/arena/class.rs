@@ -19,9 +19,9 @@ use crate::sync::{lock, shard_hint, AtomicU64, Mutex, Ordering};
 use crate::sys::{Space, Spans, Table};
 
 /// A magazine's two words together keep about this many bytes from the other shards.
-const MAGAZINE_BYTES: usize = 512 << 10;
+const MAGAZINE_BYTES: usize = if cfg!(offheap_loom) { 16 << 10 } else { 512 << 10 };
 /// Blocks in a magazine's word, at most and at least.
-const MAGAZINE_CAP: (u32, u32) = (2, 64);
+const MAGAZINE_CAP: (u32, u32) = if cfg!(offheap_loom) { (1, 2) } else { (2, 64) };
 
 #[derive(Debug)]
 pub(crate) struct Class {
@@ -120,7 +120,7 @@ impl Class {
         let blocks = shape.spans * shape.per_span as usize;
         let (least, most) = MAGAZINE_CAP;
         let cap = (MAGAZINE_BYTES / 2 / shape.size).clamp(least as usize, most as usize) as u32;
-        Class {
+        let class = Class {
             shape,
             id,
             cap,
@@ -136,7 +136,18 @@ impl Class {
             cleaning: Mutex::new(()),
             wraps: AtomicU64::new(0),
             owner: OnceLock::new(),
+        };
+        if cfg!(offheap_loom) {
+            // Loom does not see what std's `OnceLock` synchronises.
+            class.touch();
         }
+        class
+    }
+
+    fn touch(&self) {
+        let shard = |_| Shard(Magazine::new());
+        self.shards
+            .get_or_init(|| (0..=self.shard_mask).map(shard).collect());
     }
 
     /// # Safety
@@ -259,8 +270,7 @@ impl Class {
             growth.clean = headers.next(growth.clean);
         }
         drop(growth);
-        self.shards
-            .get_or_init(|| (0..=self.shard_mask).map(|_| Shard(Magazine::new())).collect());
+        self.touch();
         let mut rest = None;
         for link in (first + 2..=first + per_span).rev() {
             rest = Some(headers.stack(headers.block(link), rest));

@@ -55,6 +55,10 @@ pub(crate) struct Header {
     owner: crate::sync::UnsafeCell<()>,
 }
 
+// SAFETY: the cell holds nothing; it is there for loom to see who touches it, and to fail when two do at once.
+#[cfg(offheap_loom)]
+unsafe impl Sync for Header {}
+
 /// The way from a header to its class.
 #[derive(Debug, Clone, Copy)]
 struct ClassPtr(NonNull<Class>);

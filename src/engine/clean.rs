@@ -176,9 +176,8 @@ impl Engine {
             self.limit.store(limit, Ordering::Relaxed);
             self.account.set_limit(pages);
             self.settle(state);
+            state.recheck = true;
         });
-        // Those whom the new limit can not serve at all are told so, wherever they stand.
-        while self.refuse_too_large() {}
         self.help();
     }
 

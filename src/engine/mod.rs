@@ -20,6 +20,8 @@
 //! counted exactly), and when the last handle to the pool goes (a push then never touches a pool that is going away).
 
 mod clean;
+#[cfg(offheap_loom)]
+pub(crate) mod life;
 mod wait;
 
 use std::io;
@@ -58,6 +60,8 @@ pub(crate) struct Engine {
     started: Instant,
     bell: Arc<Bell>,
     pub(crate) counters: Counters,
+    #[cfg(offheap_loom)]
+    life: life::Life,
 }
 
 /// Events since the pool was built. All of them are off the fast path.
@@ -85,6 +89,8 @@ struct State {
     orphaned: bool,
     /// The reclaimer found nothing queued and runs no timer: the next drop rings it.
     asleep: bool,
+    /// The limit has changed: some who wait may wait for the impossible.
+    recheck: bool,
     /// Blocks were dropped under pressure, and are in the depots if no one could use them.
     dropped: bool,
     /// Grows with every such drop.
@@ -132,6 +138,7 @@ impl Engine {
                 closed: false,
                 orphaned: false,
                 asleep: true,
+                recheck: false,
                 dropped: false,
                 arrivals: 0,
                 outstanding: 0,
@@ -144,6 +151,8 @@ impl Engine {
             started: Instant::now(),
             bell: Arc::default(),
             counters: Counters::default(),
+            #[cfg(offheap_loom)]
+            life: life::Life::new(),
         });
         let engine = NonNull::from(Box::leak(engine));
         let owner: NonNull<dyn Owner> = engine;
@@ -315,6 +324,7 @@ impl Engine {
             }
             drop(state);
             wakers.wake();
+            self.check_alive();
             if clean {
                 self.help();
             }
@@ -330,6 +340,9 @@ impl Engine {
 
     /// Assigns what there is to the head of the queue, until it does not suffice or `wakers` is full.
     fn serve(&self, state: &mut State, wakers: &mut WakeList) {
+        if state.recheck {
+            self.refuse_too_large(state, wakers);
+        }
         while !wakers.is_full() {
             if state.closed {
                 if let Some(claim) = state.queue.head() {
@@ -472,6 +485,12 @@ impl Engine {
         self.closed.load(Ordering::Acquire) != 0
     }
 
+    /// Whether a drop will ring the reclaimer.
+    #[cfg(offheap_loom)]
+    pub(crate) fn is_asleep(&self) -> bool {
+        lock(&self.state).asleep
+    }
+
     /// Bytes that buffers of a closed pool still hold.
     #[cfg(offheap_loom)]
     pub(crate) fn outstanding(&self) -> u64 {
@@ -531,12 +550,23 @@ impl Engine {
     }
 
     fn visit(&self) -> Visit<'_> {
+        self.check_alive();
         self.refs.fetch_add(1, Ordering::Relaxed);
         Visit(self)
     }
 
+    /// Under loom, fails if the pool is already freed.
+    fn check_alive(&self) {
+        #[cfg(offheap_loom)]
+        self.life.check();
+    }
+
     fn unref(&self) {
+        self.check_alive();
         if self.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+            #[cfg(offheap_loom)]
+            return self.life.end();
+            #[cfg(not(offheap_loom))]
             // SAFETY: this was the last reference: no handle, no buffer and no drop under way is left, and the box was
             // leaked by `build`.
             drop(unsafe { Box::from_raw(std::ptr::from_ref(self).cast_mut()) });

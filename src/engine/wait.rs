@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::{Engine, Refused};
+use super::{Engine, Refused, State};
 use crate::arena::Block;
 use crate::budget::{Node, Status, WakeList};
 use crate::sync::{lock, Ordering};
@@ -310,23 +310,16 @@ impl Engine {
         }
     }
 
-    /// Fails waiters whom the present limit can not serve; answers whether there may be more.
-    pub(super) fn refuse_too_large(&self) -> bool {
-        let mut wakers = WakeList::new();
-        {
-            let mut state = lock(&self.state);
-            let too_large = |claim: &mut Claim| {
-                let too_large = !self.fits(claim.sizes());
-                if too_large {
-                    claim.refuse(Refused::TooLarge);
-                }
-                too_large
-            };
-            state.queue.finish_where(too_large, &mut wakers);
-        }
-        let more = wakers.is_full();
-        wakers.wake();
-        self.locked(|_| ());
-        more
+    /// Fails waiters, wherever they stand, whom the present limit can not serve.
+    pub(super) fn refuse_too_large(&self, state: &mut State, wakers: &mut WakeList) {
+        let too_large = |claim: &mut Claim| {
+            let too_large = !self.fits(claim.sizes());
+            if too_large {
+                claim.refuse(Refused::TooLarge);
+            }
+            too_large
+        };
+        state.queue.finish_where(too_large, wakers);
+        state.recheck = wakers.is_full();
     }
 }

@@ -1,0 +1,40 @@
+//! The pairs under criterion, for watching a single figure from change to change: `cargo bench -p offheap-benches --bench
+//! pair -- 'LIFO 4 KiB'`.
+//!
+//! Criterion runs the peers one after another. To compare them with each other use `--bench compare`.
+
+use std::time::Duration;
+
+use criterion::measurement::WallTime;
+use criterion::{criterion_group, criterion_main, BenchmarkGroup, Criterion};
+use offheap_benches::peers::{Backoff, Heap, Jemalloc, Offheap, Peer, Semaphore};
+use offheap_benches::scenario::pair::{plans, Plan};
+
+fn pairs(criterion: &mut Criterion) {
+    for plan in plans() {
+        let mut group = criterion.benchmark_group(plan.name());
+        add::<Offheap>(&mut group, plan);
+        add::<Heap>(&mut group, plan);
+        add::<Semaphore>(&mut group, plan);
+        add::<Jemalloc>(&mut group, plan);
+        add::<Backoff>(&mut group, plan);
+        group.finish();
+    }
+}
+
+fn add<P: Peer>(group: &mut BenchmarkGroup<'_, WallTime>, plan: Plan) {
+    let peer = P::new(plan.limit());
+    group.bench_function(P::NAME, |bencher| {
+        bencher.iter_custom(|pairs| plan.time(&peer, pairs));
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    targets = pairs
+}
+criterion_main!(benches);

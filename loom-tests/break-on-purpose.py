@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Breaks the core on purpose, one line at a time, and expects the named loom model to fail each time.
+
+A model that can not fail proves nothing. Run by hand or by CI: `loom-tests/break-on-purpose.py [MODEL ...]`.
+Works on a copy of the tree; needs cargo and nothing else.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+# (model, file, what is there, what it is broken into, what that means)
+BREAKS = [
+    ("drop_against_park", "src/engine/mod.rs",
+     "            if pressed {\n                self.shut_all(state);\n            }\n", "",
+     "a waiter parks without shutting the magazines"),
+    ("drop_of_another_size_against_park", "src/engine/mod.rs",
+     "state.dropped = true;", "",
+     "nobody is called to clean what was dropped"),
+    ("cancel_after_grant", "src/engine/wait.rs",
+     "                    engine.counters.cancelled.fetch_add(1, Ordering::Relaxed);\n                }\n                claim.release();",
+     "                    engine.counters.cancelled.fetch_add(1, Ordering::Relaxed);\n                }",
+     "a cancelled grant is not passed on"),
+    ("cancel_in_mid_queue", "src/budget/waiters.rs",
+     "Some(prev) => Self::links(unsafe { prev.as_ref() }, |links| links.next = next),",
+     "Some(prev) => Self::links(unsafe { prev.as_ref() }, |links| links.next = None),",
+     "whoever stood behind the cancelled one is forgotten"),
+    ("one_release_for_many_waiters", "src/engine/mod.rs",
+     "            wakers.extend(state.queue.finish_head());\n        }\n        self.settle(state);",
+     "            wakers.extend(state.queue.finish_head());\n            break;\n        }\n        self.settle(state);",
+     "one release serves one waiter"),
+    ("try_reserve_against_a_waiter", "src/arena/class.rs",
+     ".or_else(|| self.depot.pop(headers, Access::Calm))?;",
+     ".or_else(|| self.depot.pop(headers, Access::Locked))?;",
+     "newcomers take from a shut depot"),
+    ("newcomer_against_a_large_waiter", "src/budget/account.rs",
+     "let barred = word & PRESSED != 0 && !waited;",
+     "let barred = false && !waited;",
+     "newcomers charge past the queue"),
+    ("push_against_steal", "src/arena/magazine.rs",
+     "            Ordering::AcqRel,\n            Ordering::Acquire,",
+     "            Ordering::Relaxed,\n            Ordering::Relaxed,",
+     "a push publishes nothing"),
+    ("pops_and_pushes_of_one_shard", "src/arena/magazine.rs",
+     "const TAG: u64 = 1 << 33;", "const TAG: u64 = 0;",
+     "the word has no tag: ABA"),
+    ("shut_against_push", "src/arena/magazine.rs",
+     "            if !seen.is_open() {\n                return Pushed::Shut(Chain::of(block));\n            }\n",
+     "",
+     "a push does not see that the magazine is shut"),
+    ("shut_against_spill", "src/arena/depot.rs",
+     "access == Access::Locked || seen.is_open()", "true",
+     "a spill goes into a shut depot"),
+    ("clean_against_take", "src/budget/account.rs",
+     "(word & PRESSED == 0).then(|| Self::less(word, pages))",
+     "Some(Self::less(word, pages))",
+     "pages are given back past a waiter"),
+    ("last_drop_against_close", "src/engine/mod.rs",
+     "        self.closed.store(1, Ordering::Release);\n        self.settle(state);",
+     "        self.closed.store(1, Ordering::Release);",
+     "the count is taken before the magazines are shut"),
+    ("reserve_against_close", "src/engine/mod.rs",
+     "state.outstanding = self.bytes_of(self.account.committed()) - queued;",
+     "state.outstanding = 0;",
+     "what newcomers have in hand is not counted"),
+    ("waiter_against_close", "src/engine/mod.rs",
+     "if let Some(claim) = state.queue.head() {\n                    claim.refuse(Refused::Closed);\n                    wakers.extend(state.queue.finish_head());\n                } else if",
+     "if",
+     "close leaves the waiters waiting"),
+    ("trim_against_close", "src/engine/clean.rs",
+     "state.outstanding += bag.bytes();", "",
+     "what a cleaner has in hand is not counted"),
+    ("last_drops_against_the_last_handle", "src/engine/mod.rs",
+     "        // The chain keeps the pool until it is queued; from then on this does.\n        let visit = self.visit();",
+     "        let visit = ();",
+     "a drop at the lock does not keep the pool"),
+    ("set_limit_against_a_release", "src/engine/clean.rs",
+     "            self.account.set_limit(pages);\n            self.settle(state);\n            state.recheck = true;\n        });",
+     "            self.settle(state);\n            state.recheck = true;\n        });\n        self.account.set_limit(pages);",
+     "a raised limit serves nobody"),
+    ("lowered_limit_against_a_reservation", "src/budget/account.rs",
+     "(!barred && committed <= word >> LIMIT_SHIFT)",
+     "(!barred && committed <= u64::from(self.limit()).max(2))",
+     "a charge goes by another limit than the one in its word"),
+    ("charges_race_for_the_last_page", "src/budget/account.rs",
+     "        match self.update(change) {\n            Ok(_) => Ok(()),",
+     "        let word = self.load();\n        if change(word).is_some() {\n            self.0.fetch_add(u64::from(pages), Ordering::AcqRel);\n            return Ok(());\n        }\n        match self.update(change) {\n            Ok(_) => Ok(()),",
+     "the limit is checked in one step and charged in another"),
+    ("release_against_release", "src/arena/header.rs",
+     "state = header.state.fetch_sub(REF, Ordering::Release);",
+     "state = header.state.fetch_sub(REF, Ordering::Relaxed);",
+     "a release publishes nothing to the last one"),
+    ("unique_against_release", "src/arena/header.rs",
+     "self.header().state.load(Ordering::Acquire) & REFS == REF",
+     "self.header().state.load(Ordering::Relaxed) & REFS == REF",
+     "a unique handle does not see what others did"),
+]
+
+
+def main():
+    root = pathlib.Path(__file__).resolve().parent.parent
+    wanted = sys.argv[1:]
+    failed = []
+    with tempfile.TemporaryDirectory() as folder:
+        tree = pathlib.Path(folder) / "tree"
+        skip = shutil.ignore_patterns("target", ".git")
+        shutil.copytree(root, tree, ignore=skip)
+        environment = dict(os.environ, CARGO_TARGET_DIR=str(root / "target" / "broken"), RUST_BACKTRACE="0")
+        for model, file, there, broken, meaning in BREAKS:
+            if wanted and model not in wanted:
+                continue
+            path = tree / file
+            text = path.read_text()
+            if text.count(there) != 1:
+                failed.append(model)
+                print(f"{model}: {file} has changed, and with it the line to break", flush=True)
+                continue
+            path.write_text(text.replace(there, broken))
+            command = ["cargo", "test", "-q", "-p", "offheap-loom-tests", "--", model]
+            try:
+                done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=300)
+                built = "could not compile" not in done.stderr
+                caught = built and done.returncode != 0
+                why = next((line for line in done.stdout.splitlines() + done.stderr.splitlines()
+                            if "deadlock" in line.lower() or "panicked" in line or "Causality" in line), "")
+                if not built:
+                    why = done.stderr[-600:]
+            except subprocess.TimeoutExpired:
+                caught, why = False, "ran for 300 s without failing"
+            path.write_text(text)
+            print(f"{model}: {'fails as it should' if caught else 'DOES NOT FAIL'} when {meaning} {why}", flush=True)
+            if not caught:
+                failed.append(model)
+    if failed:
+        sys.exit("not seen to fail: " + ", ".join(failed))
+
+
+main()
