@@ -47,19 +47,20 @@ fn unique_against_release() {
         let memory = Arc::new(Memory(loom::cell::UnsafeCell::new(0)));
         let one = pool.take(PAGE);
         let two = one.clone();
-        let reader = thread::spawn({
+        let writer = thread::spawn({
             let memory = memory.clone();
             move || {
-                // SAFETY: loom checks that no one writes meanwhile.
-                memory.0.with(|value| unsafe { *value });
-                drop(two);
+                if one.is_unique() {
+                    // SAFETY: loom checks that no one else is here.
+                    memory.0.with_mut(|value| unsafe { *value = 1 });
+                }
+                drop(one);
             }
         });
-        if one.is_unique() {
-            // SAFETY: loom checks that no one else is here.
-            memory.0.with_mut(|value| unsafe { *value = 1 });
-        }
-        drop(one);
-        reader.join().unwrap();
+        // SAFETY: loom checks that no one writes meanwhile.
+        memory.0.with(|value| unsafe { *value });
+        drop(two);
+        writer.join().unwrap();
+        pool.check(0);
     });
 }

@@ -7,21 +7,20 @@ use super::*;
 /// A raised limit against a release: the waiter, who needs both, is served.
 #[test]
 fn set_limit_against_a_release() {
-    model("set_limit_against_a_release", 3, || {
-        let pool = Pool::with(1, 2, 1);
+    model("set_limit_against_a_release", 2, || {
+        let pool = Pool::with(2, 3, 1);
         let held = pool.take(PAGE);
-        drop(held);
-        let held = pool.take(PAGE);
+        let kept = pool.take(PAGE);
         let raiser = thread::spawn({
             let pool = pool.clone();
-            move || pool.engine().set_limit(2 * PAGE as u64)
+            move || pool.engine().set_limit(3 * PAGE as u64)
         });
         let dropper = thread::spawn(move || drop(held));
-        raiser.join().unwrap();
         let got = pool.reserve(2 * PAGE).expect("granted");
+        raiser.join().unwrap();
         dropper.join().unwrap();
-        pool.check(2 * PAGE as u64);
-        drop(got);
+        pool.check(3 * PAGE as u64);
+        drop((got, kept));
     });
 }
 

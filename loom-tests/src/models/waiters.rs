@@ -45,7 +45,7 @@ fn drop_of_another_size_against_park() {
 /// Invariant 4: a waiter that goes away after its grant and before its next poll passes the grant on.
 #[test]
 fn cancel_after_grant() {
-    model("cancel_after_grant", 3, || {
+    model("cancel_after_grant", 2, || {
         let pool = Pool::new(1);
         let held = pool.take(PAGE);
         let mut first = Box::pin(pool.wait(PAGE));
@@ -63,7 +63,7 @@ fn cancel_after_grant() {
 /// Invariant 4: a waiter that goes away in mid-queue takes no one else's place.
 #[test]
 fn cancel_in_mid_queue() {
-    model("cancel_in_mid_queue", 3, || {
+    model("cancel_in_mid_queue", 2, || {
         let pool = Pool::new(1);
         let held = pool.take(PAGE);
         let mut first = Box::pin(pool.wait(PAGE));
@@ -89,7 +89,7 @@ fn cancel_in_mid_queue() {
 /// Invariant 5: one release serves every waiter that it can, not just the first.
 #[test]
 fn one_release_for_many_waiters() {
-    model("one_release_for_many_waiters", 3, || {
+    model("one_release_for_many_waiters", 2, || {
         let pool = Pool::new(2);
         let held = pool.take(2 * PAGE);
         let waiters: Vec<_> = (0..2)
