@@ -83,11 +83,14 @@ pub fn parse_bytes(text: &str) -> Result<usize, ParseBytesError> {
         .unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(digits);
     if number.is_empty() {
-        let negative = unit.strip_prefix('-').is_some_and(|rest| {
-            rest.trim_start()
-                .starts_with(|c: char| c.is_ascii_digit())
-        });
-        return Err(fail(if negative { Why::Negative } else { Why::NoNumber }));
+        let negative = unit
+            .strip_prefix('-')
+            .is_some_and(|rest| rest.trim_start().starts_with(|c: char| c.is_ascii_digit()));
+        return Err(fail(if negative {
+            Why::Negative
+        } else {
+            Why::NoNumber
+        }));
     }
     let unit = unit.trim_start().to_ascii_lowercase();
     let (_, factor) = UNITS
@@ -176,6 +179,9 @@ mod tests {
         assert_eq!(Bytes(1023).to_string(), "1023 bytes");
         assert_eq!(Bytes(1 << 20).to_string(), "1048576 bytes (1 MiB)");
         assert_eq!(Bytes(1536).to_string(), "1536 bytes (1.5 KiB)");
-        assert_eq!(Bytes(u64::MAX).to_string(), "18446744073709551615 bytes (16777216.0 TiB)");
+        assert_eq!(
+            Bytes(u64::MAX).to_string(),
+            "18446744073709551615 bytes (16777216.0 TiB)"
+        );
     }
 }

@@ -19,7 +19,11 @@ use crate::sync::{lock, shard_hint, AtomicU64, Mutex, Ordering};
 use crate::sys::{Space, Spans, Table};
 
 /// A magazine's two words together keep about this many bytes from the other shards.
-const MAGAZINE_BYTES: usize = if cfg!(offheap_loom) { 16 << 10 } else { 512 << 10 };
+const MAGAZINE_BYTES: usize = if cfg!(offheap_loom) {
+    16 << 10
+} else {
+    512 << 10
+};
 /// Blocks in a magazine's word, at most and at least.
 const MAGAZINE_CAP: (u32, u32) = if cfg!(offheap_loom) { (1, 2) } else { (2, 64) };
 
@@ -315,10 +319,7 @@ impl Class {
     }
 
     fn put(&self, chain: Chain, stamp: u32, dropped: bool) {
-        if let Err(chain) = self
-            .depot
-            .push(self.headers(), chain, stamp, Access::Calm)
-        {
+        if let Err(chain) = self.depot.push(self.headers(), chain, stamp, Access::Calm) {
             self.owner().returned(self, chain, dropped);
         }
     }

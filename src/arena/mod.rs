@@ -18,9 +18,9 @@ use crate::sync::Ordering;
 use crate::sys::{self, Space, Table};
 
 pub(crate) use class::{Bag, Class, Idle};
+use header::NIL;
 pub(crate) use header::{Block, Handle, Header};
 pub(crate) use sizes::ClassId;
-use header::NIL;
 use sizes::Sizes;
 
 /// Who takes the blocks that can not just be queued. The pool implements it.
@@ -141,7 +141,10 @@ impl Arena {
 
     /// Bytes of headers and stacks.
     pub(crate) fn metadata(&self) -> u64 {
-        self.classes.iter().map(|class| class.metadata() as u64).sum()
+        self.classes
+            .iter()
+            .map(|class| class.metadata() as u64)
+            .sum()
     }
 
     /// The addresses that blocks and headers come from.
@@ -233,9 +236,7 @@ impl<'a> Headers<'a> {
         let header = block.header();
         let below = chain.map_or(NIL, Chain::into_top);
         header.next.store(below, Ordering::Relaxed);
-        header
-            .depth
-            .store(self.depth(below) + 1, Ordering::Relaxed);
+        header.depth.store(self.depth(below) + 1, Ordering::Relaxed);
         Chain { top: header.link() }
     }
 }

@@ -212,8 +212,13 @@ mod tests {
     #[test]
     fn page_aligned_classes_are_whole_pages() {
         let sizes = Sizes::new(1 << 20, PAGE, true);
-        assert!(sizes.shapes().all(|s| s.size % PAGE == 0 && s.per_span == 1));
-        assert_eq!(sizes.shapes[sizes.class_for(1).unwrap() as usize].size, PAGE);
+        assert!(sizes
+            .shapes()
+            .all(|s| s.size % PAGE == 0 && s.per_span == 1));
+        assert_eq!(
+            sizes.shapes[sizes.class_for(1).unwrap() as usize].size,
+            PAGE
+        );
     }
 
     #[test]

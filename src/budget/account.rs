@@ -112,7 +112,13 @@ impl Account {
 
     /// Bars newcomers, or lets them in again. Under the waiters' lock.
     pub(crate) fn set_pressed(&self, pressed: bool) {
-        let _ = self.update(|word| Some(if pressed { word | PRESSED } else { word & !PRESSED }));
+        let _ = self.update(|word| {
+            Some(if pressed {
+                word | PRESSED
+            } else {
+                word & !PRESSED
+            })
+        });
     }
 
     pub(crate) fn set_limit(&self, limit: u32) {

@@ -38,6 +38,8 @@ struct Links<T> {
     prev: Option<NonNull<Node<T>>>,
     next: Option<NonNull<Node<T>>>,
     waker: Option<Waker>,
+    /// Bytes that are waited for.
+    weight: u64,
 }
 
 // SAFETY: the cells are governed by the status and the lock as the module says; wakers and payload are `Send`.
@@ -53,6 +55,7 @@ impl<T> Node<T> {
                 prev: None,
                 next: None,
                 waker: None,
+                weight: 0,
             }),
             payload: UnsafeCell::new(payload),
             _pinned: PhantomPinned,
@@ -95,6 +98,8 @@ pub(crate) struct Queue<T> {
     head: Option<NonNull<Node<T>>>,
     tail: Option<NonNull<Node<T>>>,
     len: usize,
+    /// The sum of the nodes' weights.
+    weight: u64,
 }
 
 // SAFETY: the queue's nodes are only reached through it, under the lock that it lives in.
@@ -106,11 +111,16 @@ impl<T> Queue<T> {
             head: None,
             tail: None,
             len: 0,
+            weight: 0,
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.weight
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -122,7 +132,7 @@ impl<T> Queue<T> {
     /// # Safety
     ///
     /// The node is idle, and stays where it is until it has left the queue by `finish_head`, `finish` or `remove`.
-    pub(crate) unsafe fn push_back(&mut self, node: &Node<T>, waker: Waker) {
+    pub(crate) unsafe fn push_back(&mut self, node: &Node<T>, weight: u64, waker: Waker) {
         debug_assert_eq!(node.status(), Status::Idle);
         let this = NonNull::from(node);
         node.links.with_mut(|links| {
@@ -131,6 +141,7 @@ impl<T> Queue<T> {
             links.prev = self.tail;
             links.next = None;
             links.waker = Some(waker);
+            links.weight = weight;
         });
         match self.tail {
             // SAFETY: a linked node stays valid until it is unlinked.
@@ -139,6 +150,7 @@ impl<T> Queue<T> {
         }
         self.tail = Some(this);
         self.len += 1;
+        self.weight += weight;
         node.status.store(Status::Waiting as u8, Ordering::Relaxed);
     }
 
@@ -173,8 +185,11 @@ impl<T> Queue<T> {
             // SAFETY: a linked node stays valid until it is unlinked.
             let node = unsafe { node.as_ref() };
             next = Self::links(node, |links| links.next);
-            // SAFETY: under the lock, a linked node's payload is the queue's.
-            if node.payload.with_mut(|payload| refuse(unsafe { &mut *payload })) {
+            let refused = node.payload.with_mut(|payload| {
+                // SAFETY: under the lock, a linked node's payload is the queue's.
+                refuse(unsafe { &mut *payload })
+            });
+            if refused {
                 wakers.extend(self.finish(node));
             }
         }
@@ -197,6 +212,7 @@ impl<T> Queue<T> {
 
     fn unlink(&mut self, node: &Node<T>) -> Option<Waker> {
         let (prev, next, waker) = Self::links(node, |links| {
+            self.weight -= links.weight;
             (links.prev.take(), links.next.take(), links.waker.take())
         });
         match prev {
@@ -230,20 +246,6 @@ impl<T> Queue<T> {
         // SAFETY: a linked node stays valid until it is unlinked.
         let head = unsafe { self.head?.as_ref() };
         Self::links(head, |links| links.waker.take())
-    }
-
-    /// Sums over the payloads, front to back.
-    pub(crate) fn sum(&self, f: impl Fn(&T) -> u64) -> u64 {
-        let mut sum = 0;
-        let mut next = self.head;
-        while let Some(node) = next {
-            // SAFETY: a linked node stays valid until it is unlinked.
-            let node = unsafe { node.as_ref() };
-            // SAFETY: under the lock, a linked node's payload is the queue's.
-            sum += node.payload.with(|payload| f(unsafe { &*payload }));
-            next = Self::links(node, |links| links.next);
-        }
-        sum
     }
 }
 

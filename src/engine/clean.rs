@@ -127,7 +127,12 @@ impl Engine {
             // Any part of a debt is worth paying.
             debt => debt.min(1),
         };
-        let queued = || self.arena.touched().map(Class::queued_in_depot).sum::<u64>();
+        let queued = || {
+            self.arena
+                .touched()
+                .map(Class::queued_in_depot)
+                .sum::<u64>()
+        };
         missing > 0 && queued() >= self.bytes_of(missing)
     }
 
@@ -187,5 +192,4 @@ impl Engine {
         notes.resize_with(self.arena.classes().len(), Idle::default);
         notes
     }
-
 }

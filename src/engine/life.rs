@@ -23,7 +23,11 @@ impl Life {
 
     pub(super) fn check(&self) {
         // A read-modify-write, because loom does not move a plain load behind the writes of others.
-        assert_eq!(self.0.fetch_add(0, Ordering::SeqCst), 1, "used after it was freed");
+        assert_eq!(
+            self.0.fetch_add(0, Ordering::SeqCst),
+            1,
+            "used after it was freed"
+        );
     }
 
     pub(super) fn end(&self) {

@@ -36,8 +36,8 @@ use crate::reclaim::Bell;
 use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::sys;
 
-pub(crate) use wait::{Claim, HasEngine, Wait};
 use wait::Want;
+pub(crate) use wait::{Claim, HasEngine, Wait};
 
 /// Blocks are dated in ticks of this many milliseconds; 32 bits of them last 13 years.
 const TICK_MS: u64 = 100;
@@ -95,6 +95,8 @@ struct State {
     dropped: bool,
     /// Grows with every such drop.
     arrivals: u64,
+    /// The reclaimer is to be rung when the lock is gone.
+    ring: bool,
     /// Of a closed pool: committed bytes that are not queued, which is what buffers hold.
     outstanding: u64,
 }
@@ -141,6 +143,7 @@ impl Engine {
                 recheck: false,
                 dropped: false,
                 arrivals: 0,
+                ring: false,
                 outstanding: 0,
             }),
             limit: AtomicU64::new(config.limit),
@@ -207,7 +210,10 @@ impl Engine {
         let mut pages = 0;
         for class in self.arena.classes() {
             let serves = |&&n: &&usize| {
-                n > 0 && self.frugal_class_for(n).is_some_and(|own| own.id() == class.id())
+                n > 0
+                    && self
+                        .frugal_class_for(n)
+                        .is_some_and(|own| own.id() == class.id())
             };
             let blocks = sizes.iter().filter(serves).count() as u64;
             pages += blocks.div_ceil(u64::from(class.per_span())) * u64::from(class.pages());
@@ -316,15 +322,19 @@ impl Engine {
                 if std::mem::take(&mut state.dropped) && self.is_cleanable(&mut state) {
                     // Whoever gets to it first: the head of the queue when it is polled, or the reclaimer.
                     clean = !self.bell.is_listening();
-                    self.bell.ring();
+                    state.ring = true;
                     wakers.extend(state.queue.call_head());
                 }
                 // Said once: nobody else may see it and free the pool a second time.
                 gone = state.outstanding == 0 && std::mem::take(&mut state.orphaned);
             }
+            let ring = std::mem::take(&mut state.ring);
             drop(state);
             wakers.wake();
             self.check_alive();
+            if ring {
+                self.bell.ring();
+            }
             if clean {
                 self.help();
             }
@@ -400,7 +410,10 @@ impl Engine {
             self.class_for(want.n)
         };
         let first = first.ok_or(Refused::TooLarge)?;
-        for class in [Some(first), self.arena.compact(first.id())].into_iter().flatten() {
+        for class in [Some(first), self.arena.compact(first.id())]
+            .into_iter()
+            .flatten()
+        {
             if let Some(block) = class.pop_locked() {
                 self.counters.handed_over.fetch_add(1, Ordering::Relaxed);
                 return Ok(Some(block));
@@ -462,7 +475,6 @@ impl Engine {
     /// Fails every waiter and every later reservation.
     pub(crate) fn close(&self) {
         self.locked(|state| self.close_locked(state));
-        self.bell.ring();
     }
 
     fn close_locked(&self, state: &mut State) {
@@ -470,14 +482,19 @@ impl Engine {
             return;
         }
         self.closed.store(1, Ordering::Release);
+        state.ring = true;
         self.settle(state);
         // From here on pages and blocks only come back through the lock, so this count stays exact.
-        let queued: u64 = self.arena.touched().map(|class| {
-            let bag = class.collect();
-            let bytes = bag.bytes();
-            bag.put_back_locked();
-            bytes
-        }).sum();
+        let queued: u64 = self
+            .arena
+            .touched()
+            .map(|class| {
+                let bag = class.collect();
+                let bytes = bag.bytes();
+                bag.put_back_locked();
+                bytes
+            })
+            .sum();
         state.outstanding = self.bytes_of(self.account.committed()) - queued;
     }
 
@@ -508,9 +525,18 @@ impl Engine {
                 return true;
             }
             // SAFETY: passed on from the caller.
-            unsafe { state.closers.push_back(node, waker) };
+            unsafe { state.closers.push_back(node, 0, waker) };
+            // Whoever waits may want to be told for whom.
+            state.ring = true;
             false
         })
+    }
+
+    /// Whether someone waits for a closed pool's last buffers.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn is_awaited(&self) -> bool {
+        let state = lock(&self.state);
+        state.closed && !state.closers.is_empty()
     }
 
     /// Replaces the waker of a node that waits for the pool to be closed.
@@ -540,12 +566,13 @@ impl Engine {
         let left = self.locked(|state| {
             self.close_locked(state);
             state.orphaned = true;
+            // The reclaimer finds nobody there, and ends.
+            state.ring = true;
             state.outstanding > 0
         });
         if left {
             self.trim();
         }
-        self.bell.ring();
         drop(visit);
     }
 
@@ -598,7 +625,7 @@ impl Engine {
     /// Waiting reservations, and the bytes that they asked for.
     pub(crate) fn waiting(&self) -> (u64, u64) {
         let state = lock(&self.state);
-        (state.queue.len() as u64, state.queue.sum(Claim::bytes))
+        (state.queue.len() as u64, state.queue.weight())
     }
 
     /// Live bytes, without looking at every block; exact when nothing moves.
@@ -658,7 +685,7 @@ impl Owner for Engine {
             } else if !state.pressed {
                 self.open(state, class);
                 if std::mem::take(&mut state.asleep) {
-                    self.bell.ring();
+                    state.ring = true;
                 }
             } else if dropped {
                 state.dropped = true;

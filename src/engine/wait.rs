@@ -112,7 +112,10 @@ impl Claim {
             Asked::Many(sizes, blocks) => {
                 // Trailing zeros are not asked for one by one.
                 blocks.resize_with(sizes.len(), || None);
-                sizes.iter().zip(blocks.drain(..)).for_each(|(&n, block)| f(n, block));
+                sizes
+                    .iter()
+                    .zip(blocks.drain(..))
+                    .for_each(|(&n, block)| f(n, block));
             }
         }
     }
@@ -195,8 +198,11 @@ impl<P: HasEngine> Wait<P> {
     /// Gives up the place in the queue, or what was granted: it goes to whoever is next.
     fn cancel(&self) {
         let engine = self.pool.engine();
-        if self.node.status() == Status::Waiting {
-            engine.leave(&self.node);
+        match self.node.status() {
+            // Nothing is held, and no one knows of the node.
+            Status::Idle => return,
+            Status::Waiting => engine.leave(&self.node),
+            Status::Done => {}
         }
         let granted = self.node.status() == Status::Done;
         // SAFETY: not waiting any more, so the payload is ours.
@@ -252,9 +258,11 @@ impl Engine {
     /// Joins the queue. The node may be done when this returns.
     fn join(&self, node: &Node<Claim>, waker: Waker) {
         self.touch_clock();
+        // SAFETY: the node is idle, so its payload is its owner's.
+        let bytes = unsafe { node.payload(|claim| claim.bytes()) };
         self.locked(|state| {
             // SAFETY: the node is idle, and `Wait::cancel` takes it out before it goes away.
-            unsafe { state.queue.push_back(node, waker) };
+            unsafe { state.queue.push_back(node, bytes, waker) };
             // First the doors are shut, then what was behind them is looked at: a drop either is seen or sees us.
             self.settle(state);
         });

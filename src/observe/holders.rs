@@ -23,6 +23,14 @@ pub struct Holder {
     pub oldest: Duration,
 }
 
+impl Holder {
+    fn merge(&mut self, other: Holder) {
+        self.count += other.count;
+        self.bytes += other.bytes;
+        self.oldest = self.oldest.max(other.oldest);
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let blocks = if self.count == 1 { "buffer" } else { "buffers" };
@@ -43,25 +51,31 @@ pub(crate) fn holders(engine: &Engine) -> Vec<Holder> {
     let mut by_location: HashMap<*const Location<'static>, Holder> = HashMap::new();
     for class in engine.arena().touched() {
         for lease in class.blocks().filter_map(|block| block.lease()) {
-            let age = engine.since(lease.birth);
-            let holder = by_location
+            let block = Holder {
+                location: lease.location,
+                count: 1,
+                bytes: class.size() as u64,
+                oldest: engine.since(lease.birth),
+            };
+            by_location
                 .entry(std::ptr::from_ref(lease.location))
-                .or_insert(Holder {
-                    location: lease.location,
-                    count: 0,
-                    bytes: 0,
-                    oldest: Duration::ZERO,
-                });
-            holder.count += 1;
-            holder.bytes += class.size() as u64;
-            holder.oldest = holder.oldest.max(age);
+                .and_modify(|sum| sum.merge(block))
+                .or_insert(block);
         }
     }
-    let mut holders: Vec<_> = by_location.into_values().collect();
+    // One place in the code can have several `Location`s, one for each time that it was compiled.
+    let mut merged: HashMap<&Location<'static>, Holder> = HashMap::new();
+    for holder in by_location.into_values() {
+        merged
+            .entry(holder.location)
+            .and_modify(|sum| sum.merge(holder))
+            .or_insert(holder);
+    }
+    let mut holders: Vec<_> = merged.into_values().collect();
     holders.sort_by(|a, b| {
-        b.bytes
-            .cmp(&a.bytes)
-            .then_with(|| (a.location.file(), a.location.line()).cmp(&(b.location.file(), b.location.line())))
+        b.bytes.cmp(&a.bytes).then_with(|| {
+            (a.location.file(), a.location.line()).cmp(&(b.location.file(), b.location.line()))
+        })
     });
     holders
 }
@@ -73,12 +87,16 @@ pub(crate) struct Recent(Mutex<Option<(Instant, Vec<Holder>)>>);
 
 impl Recent {
     const MAX_AGE: Duration = Duration::from_millis(100);
-    const SMALL: usize = 1024;
+    const SMALL: usize = 64;
     const SHOWN: usize = 3;
 
     pub(crate) fn largest(&self, engine: &Engine) -> Vec<Holder> {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let blocks: usize = engine.arena().touched().map(|class| class.blocks().len()).sum();
+        let blocks: usize = engine
+            .arena()
+            .touched()
+            .map(|class| class.blocks().len())
+            .sum();
         match &*recent {
             Some((when, largest)) if blocks > Self::SMALL && when.elapsed() < Self::MAX_AGE => {
                 largest.clone()

@@ -22,11 +22,23 @@ pub(crate) fn start(pool: &Arc<Inner>, idle: Duration) {
     }
 }
 
+/// Where the reclaimer runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Task,
+    /// On its way to a thread, which may not be had.
+    Spawning,
+    Thread,
+}
+
 struct Watch {
     pool: Weak<Inner>,
     bell: Arc<Bell>,
     idle: Duration,
     reclaimer: Option<Reclaimer>,
+    place: Place,
+    #[cfg(feature = "tracing")]
+    report: Option<Instant>,
 }
 
 impl Watch {
@@ -37,6 +49,9 @@ impl Watch {
             bell,
             idle,
             reclaimer: None,
+            place: Place::Task,
+            #[cfg(feature = "tracing")]
+            report: None,
         }
     }
 
@@ -47,7 +62,40 @@ impl Watch {
         let reclaimer = self
             .reclaimer
             .get_or_insert_with(|| Reclaimer::new(engine, self.idle));
-        Some(reclaimer.turn(engine))
+        let next = reclaimer.turn(engine);
+        #[cfg(feature = "tracing")]
+        if engine.is_awaited() {
+            return Some(self.report(&pool, next));
+        }
+        Some(next)
+    }
+
+    /// Tells, once a second, who keeps a closed pool from being done.
+    #[cfg(feature = "tracing")]
+    fn report(&mut self, pool: &Inner, next: Next) -> Next {
+        const EVERY: Duration = Duration::from_secs(1);
+        let now = Instant::now();
+        let due = *self.report.get_or_insert(now + EVERY);
+        let due = if now < due {
+            due
+        } else {
+            let holders = crate::observe::holders(pool.engine());
+            tracing::warn!(
+                pool = &**pool.name(),
+                buffers = holders.iter().map(|holder| holder.count).sum::<u64>(),
+                bytes = holders.iter().map(|holder| holder.bytes).sum::<u64>(),
+                "closed, and waiting for its last buffers"
+            );
+            for holder in holders.iter().take(10) {
+                tracing::warn!(pool = &**pool.name(), "held by {holder}");
+            }
+            now + EVERY
+        };
+        self.report = Some(due);
+        match next {
+            Next::Rung => Next::At(due),
+            Next::At(time) => Next::At(time.min(due)),
+        }
     }
 
     async fn run_in_task(mut self) {
@@ -61,11 +109,13 @@ impl Watch {
         }
     }
 
-    fn run_on_thread(self) {
+    fn run_on_thread(mut self) {
+        self.place = Place::Spawning;
         let name = "offheap-reclaimer".to_owned();
         // Where the thread can not be had, the closure is dropped and the watch with it: see `Drop`.
         let _ = thread::Builder::new().name(name).spawn(move || {
             let mut watch = self;
+            watch.place = Place::Thread;
             while let Some(next) = watch.turn() {
                 watch.wait(next);
             }
@@ -90,8 +140,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.bell.set_listening(false);
-        if self.pool.strong_count() == 0 || self.reclaimer.is_none() {
-            // The pool is gone, or the reclaimer never took a turn: a thread would fare no better.
+        if self.pool.strong_count() == 0 || self.place == Place::Spawning {
             return;
         }
         Watch::new(self.pool.clone(), self.bell.clone(), self.idle).run_on_thread();

@@ -36,8 +36,6 @@ pub(crate) struct Reclaimer {
     notes: Vec<Idle>,
     /// When the next round of ageing is due; none while there is nothing to age.
     round: Option<Instant>,
-    #[cfg(feature = "tracing")]
-    report: Option<Instant>,
 }
 
 impl Reclaimer {
@@ -46,8 +44,6 @@ impl Reclaimer {
             idle,
             notes: engine.idle_notes(),
             round: None,
-            #[cfg(feature = "tracing")]
-            report: None,
         }
     }
 

@@ -35,9 +35,7 @@ impl Space {
     /// Reserves `len` bytes (whole pages) between two guard pages.
     pub(crate) fn reserve(len: usize) -> io::Result<Space> {
         let page = page_size();
-        let total = len
-            .checked_add(2 * page)
-            .ok_or(rustix::io::Errno::NOMEM)?;
+        let total = len.checked_add(2 * page).ok_or(rustix::io::Errno::NOMEM)?;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no existing memory.
         let start = unsafe {
             mm::mmap_anonymous(

@@ -38,11 +38,17 @@ fn lowered_limit_against_a_reservation() {
         // In debt only if the reservation came first; from now on it can only shrink.
         let after = pool.engine().committed();
         let second = user.join().unwrap();
-        assert!(pool.engine().committed() <= after, "charged against the old limit");
+        assert!(
+            pool.engine().committed() <= after,
+            "charged against the old limit"
+        );
         assert_eq!(second.is_some(), after > PAGE as u64);
         drop(held);
         drop(second);
-        assert!(pool.engine().committed() <= PAGE as u64, "debt was not paid");
+        assert!(
+            pool.engine().committed() <= PAGE as u64,
+            "debt was not paid"
+        );
         drop(pool.take(PAGE));
     });
 }

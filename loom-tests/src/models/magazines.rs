@@ -69,7 +69,10 @@ fn shut_against_push() {
         drop(held);
         sleeper.join().unwrap();
         pool.check(0);
-        assert!(!pool.engine().is_asleep(), "asleep though a block is queued");
+        assert!(
+            !pool.engine().is_asleep(),
+            "asleep though a block is queued"
+        );
         drop(pool.take(PAGE));
     });
 }
