@@ -11,13 +11,11 @@ use std::thread::{self, Thread};
 
 use pin_project_lite::pin_project;
 
-use crate::arena::Block;
+use crate::arena::Handle;
 use crate::bytes::{DirectBytes, DirectBytesMut};
 use crate::engine::{Claim, HasEngine, Refused, Wait};
 use crate::error::{ReserveError, TryReserveError};
 use crate::pool::Pool;
-
-type Site = &'static Location<'static>;
 
 impl Pool {
     /// A writable buffer for at least `n` bytes, with `len() == 0`. Waits while the limit has no room for it.
@@ -42,22 +40,21 @@ impl Pool {
     /// also after its grant, loses nothing: the memory goes to whoever is next.
     #[track_caller]
     pub fn reserve(&self, n: usize) -> Reserve<'_> {
-        Reserve::new(self, n, false)
+        Reserve::new(self, n, 0)
     }
 
     /// [`reserve`](Pool::reserve) as a future that owns its pool, for spawned tasks and struct fields.
     #[track_caller]
     pub fn reserve_owned(&self, n: usize) -> ReserveOwned {
         ReserveOwned {
-            wait: Wait::new(self.clone(), Claim::one(n)),
-            site: Location::caller(),
+            wait: Wait::new(self.clone(), Claim::one(n, Location::caller())),
         }
     }
 
     /// [`reserve`](Pool::reserve) with `len() == n` and all of it zero.
     #[track_caller]
     pub fn reserve_zeroed(&self, n: usize) -> Reserve<'_> {
-        Reserve::new(self, n, true)
+        Reserve::new(self, n, n)
     }
 
     /// Buffers for each of `sizes`, all or nothing, with one place in the queue.
@@ -85,8 +82,10 @@ impl Pool {
     #[track_caller]
     pub fn reserve_many(&self, sizes: impl IntoIterator<Item = usize>) -> ReserveMany<'_> {
         ReserveMany {
-            wait: Wait::new(self, Claim::many(sizes.into_iter().collect())),
-            site: Location::caller(),
+            wait: Wait::new(
+                self,
+                Claim::many(sizes.into_iter().collect(), Location::caller()),
+            ),
         }
     }
 
@@ -102,15 +101,17 @@ impl Pool {
     #[track_caller]
     #[inline]
     pub fn try_reserve(&self, n: usize) -> Result<DirectBytesMut, TryReserveError> {
-        let site = Location::caller();
         let engine = self.engine();
         let block = match n {
             0 if engine.is_closed() => Err(Refused::Closed),
-            0 => Ok(None),
-            _ => engine.obtain(n).map(Some),
+            0 => return Ok(DirectBytesMut::empty()),
+            _ => engine.obtain(n),
         };
         match block {
-            Ok(block) => Ok(self.lease(n, block, site)),
+            Ok(block) => {
+                let handle = block.lease(n, Location::caller(), engine.tick());
+                Ok(DirectBytesMut::from_handle(handle))
+            }
             Err(why) => Err(TryReserveError::new(self.inner(), n as u64, why)),
         }
     }
@@ -151,7 +152,7 @@ impl Pool {
     #[track_caller]
     pub fn copy_from_slice<'a>(&'a self, data: &'a [u8]) -> CopyFromSlice<'a> {
         CopyFromSlice {
-            reserve: Reserve::new(self, data.len(), false),
+            reserve: Reserve::new(self, data.len(), 0),
             data,
         }
     }
@@ -168,17 +169,15 @@ impl Pool {
         Ok(buffer.freeze())
     }
 
-    #[inline]
-    fn lease(&self, n: usize, block: Option<Block>, site: Site) -> DirectBytesMut {
-        match block {
-            Some(block) => DirectBytesMut::from_handle(block.lease(n, site, self.engine().tick())),
-            None => DirectBytesMut::empty(),
-        }
-    }
-
     fn refuse(&self, n: u64, why: Refused) -> ReserveError {
         ReserveError::new(self.inner(), n, why)
     }
+}
+
+/// The buffer that a grant is; empty where nothing was asked for.
+#[inline]
+fn whole(granted: Option<Handle>) -> DirectBytesMut {
+    granted.map_or(DirectBytesMut::empty(), DirectBytesMut::from_handle)
 }
 
 impl<P: HasEngine + Borrow<Pool>> Wait<P> {
@@ -186,15 +185,13 @@ impl<P: HasEngine + Borrow<Pool>> Wait<P> {
     fn poll_one(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        site: Site,
     ) -> Poll<Result<DirectBytesMut, ReserveError>> {
-        let mut buffer = None;
+        let mut buffer = DirectBytesMut::empty();
         let this = self.into_ref();
-        let pool = this.pool().borrow();
-        let done = this.poll(cx, |n, block| buffer = Some(pool.lease(n, block, site)));
+        let done = this.poll(cx, |granted| buffer = whole(granted));
         Poll::Ready(match ready!(done) {
-            Ok(()) => Ok(buffer.unwrap_or_default()),
-            Err(why) => Err(pool.refuse(this.asked(), why)),
+            Ok(()) => Ok(buffer),
+            Err(why) => Err(this.pool().borrow().refuse(this.asked(), why)),
         })
     }
 }
@@ -206,18 +203,17 @@ pin_project! {
     pub struct Reserve<'a> {
         #[pin]
         wait: Wait<&'a Pool>,
-        site: Site,
-        zeroed: bool,
+        // How many bytes of the buffer are to be zero when it is handed out.
+        zeroed: usize,
     }
 }
 
 impl<'a> Reserve<'a> {
     #[track_caller]
     #[inline]
-    fn new(pool: &'a Pool, n: usize, zeroed: bool) -> Self {
+    fn new(pool: &'a Pool, n: usize, zeroed: usize) -> Self {
         Reserve {
-            wait: Wait::new(pool, Claim::one(n)),
-            site: Location::caller(),
+            wait: Wait::new(pool, Claim::one(n, Location::caller())),
             zeroed,
         }
     }
@@ -229,20 +225,12 @@ impl Future for Reserve<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let wait = this.wait.into_ref();
-        let pool = *wait.pool();
-        let mut buffer = DirectBytesMut::empty();
         let zeroed = *this.zeroed;
-        let done = wait.poll(cx, |n, block| {
-            buffer = pool.lease(n, block, this.site);
-            if zeroed {
-                buffer.resize(n, 0);
-            }
-        });
-        Poll::Ready(match ready!(done) {
-            Ok(()) => Ok(buffer),
-            Err(why) => Err(pool.refuse(wait.asked(), why)),
-        })
+        let mut buffer = ready!(this.wait.poll_one(cx))?;
+        if zeroed > 0 {
+            buffer.resize(zeroed, 0);
+        }
+        Poll::Ready(Ok(buffer))
     }
 }
 
@@ -253,7 +241,6 @@ pin_project! {
     pub struct ReserveOwned {
         #[pin]
         wait: Wait<Pool>,
-        site: Site,
     }
 }
 
@@ -261,8 +248,7 @@ impl Future for ReserveOwned {
     type Output = Result<DirectBytesMut, ReserveError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        this.wait.poll_one(cx, this.site)
+        self.project().wait.poll_one(cx)
     }
 }
 
@@ -273,7 +259,6 @@ pin_project! {
     pub struct ReserveMany<'a> {
         #[pin]
         wait: Wait<&'a Pool>,
-        site: Site,
     }
 }
 
@@ -281,14 +266,12 @@ impl Future for ReserveMany<'_> {
     type Output = Result<Vec<DirectBytesMut>, ReserveError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let wait = this.wait.into_ref();
-        let pool = *wait.pool();
+        let wait = self.project().wait.into_ref();
         let mut buffers = Vec::new();
-        let done = wait.poll(cx, |n, block| buffers.push(pool.lease(n, block, this.site)));
+        let done = wait.poll(cx, |granted| buffers.push(whole(granted)));
         Poll::Ready(match ready!(done) {
             Ok(()) => Ok(buffers),
-            Err(why) => Err(pool.refuse(wait.asked(), why)),
+            Err(why) => Err(wait.pool().refuse(wait.asked(), why)),
         })
     }
 }
@@ -377,12 +360,12 @@ impl PollReserve {
         let pool = &self.pool;
         let wait = self
             .wait
-            .get_or_insert_with(|| Box::pin(Wait::new(pool.clone(), Claim::one(n))));
+            .get_or_insert_with(|| Box::pin(Wait::new(pool.clone(), Claim::one(n, site))));
         if self.waiting != Some(n) {
-            wait.as_mut().ask(n);
+            wait.as_mut().ask(n, site);
             self.waiting = Some(n);
         }
-        let done = ready!(wait.as_mut().poll_one(cx, site));
+        let done = ready!(wait.as_mut().poll_one(cx));
         self.waiting = None;
         Poll::Ready(done)
     }
@@ -391,7 +374,7 @@ impl PollReserve {
     pub fn cancel(&mut self) {
         self.waiting = None;
         if let Some(wait) = &mut self.wait {
-            wait.as_mut().ask(0);
+            wait.as_mut().ask(0, Location::caller());
         }
     }
 }

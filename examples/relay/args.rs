@@ -16,7 +16,7 @@ Usage: relay [OPTIONS]
 Options:
   --listen HOST:PORT    where to listen; port 0 takes a free one, and the first line says which [127.0.0.1:0]
   --upstream HOST:PORT  where to relay to, instead of the built-in echo server; no load is generated
-  --limit BYTES         the pool's limit, such as 512k or 64MiB [1MiB]
+  --limit BYTES         the pool's limit, such as 512k or 64MiB [256KiB]
   --connections N       how many connections the load generator opens [200];
                         with --upstream: how many are served at once, later ones wait [any number]
   --seconds N           when to end; 0 is not before Ctrl-C [5; with --upstream 0]
@@ -40,7 +40,7 @@ pub(crate) struct Options {
 pub(crate) fn parse(mut args: lexopt::Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut listen = "127.0.0.1:0".to_owned();
     let mut upstream = None;
-    let mut limit = 1 << 20;
+    let mut limit = 256 << 10;
     let mut connections = None;
     let mut seconds = None;
     while let Some(arg) = args.next()? {

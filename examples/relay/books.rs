@@ -35,7 +35,9 @@ impl Books {
         add(&self.opened, 1);
         Account {
             books: self,
+            up: AtomicU64::new(0),
             down: AtomicU64::new(0),
+            complete: false,
         }
     }
 
@@ -49,14 +51,17 @@ impl Books {
         self.opened().saturating_sub(ended)
     }
 
-    /// Connections that ended before their client got a single byte.
+    /// Connections whose client got not a single byte, except those that came to their end because it wanted none.
     pub(crate) fn stalled(&self) -> u64 {
         self.stalled.load(Ordering::Relaxed)
     }
 
     /// Bytes relayed so far, to the upstream and to the clients.
     pub(crate) fn relayed(&self) -> (u64, u64) {
-        (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
+        (
+            self.up.load(Ordering::Relaxed),
+            self.down.load(Ordering::Relaxed),
+        )
     }
 
     /// A reservation got its memory after it had parked.
@@ -101,13 +106,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Account<'a> {
     books: &'a Books,
+    up: AtomicU64,
     down: AtomicU64,
+    complete: bool,
 }
 
 impl Account<'_> {
     /// Bytes went to the upstream.
     pub(crate) fn up(&self, n: usize) {
         add(&self.books.up, n as u64);
+        add(&self.up, n as u64);
     }
 
     /// Bytes went to the client.
@@ -115,11 +123,17 @@ impl Account<'_> {
         add(&self.books.down, n as u64);
         add(&self.down, n as u64);
     }
+
+    /// The connection came to its end by itself.
+    pub(crate) fn complete(mut self) {
+        self.complete = true;
+    }
 }
 
 impl Drop for Account<'_> {
     fn drop(&mut self) {
-        if *self.down.get_mut() == 0 {
+        let unused = self.complete && *self.up.get_mut() == 0;
+        if *self.down.get_mut() == 0 && !unused {
             add(&self.books.stalled, 1);
         }
         add(&self.books.ended, 1);
@@ -149,7 +163,9 @@ impl Default for Waits {
 
 impl Waits {
     fn add(&mut self, wait: Duration) {
-        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX).max(u64::from(STEPS));
+        let nanos = u64::try_from(wait.as_nanos())
+            .unwrap_or(u64::MAX)
+            .max(u64::from(STEPS));
         let doubling = nanos.ilog2();
         let step = (nanos >> (doubling - STEPS.ilog2())) as u32 % STEPS;
         self.buckets[(doubling * STEPS + step) as usize] += 1;

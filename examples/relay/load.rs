@@ -1,18 +1,18 @@
 //! The other side of the relay: an upstream that echoes, and clients that check every byte.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// A client sends up to this much before it waits for the answer.
 const LARGEST_BURST: u64 = 256 << 10;
@@ -82,58 +82,70 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn add(&mut self, client: Client) {
-        self.sent += client.sent;
-        self.received += client.received;
+    fn add(&mut self, client: &Client, result: io::Result<()>) {
+        let received = client.receiver.received;
+        self.sent += client.sender.sent;
+        self.received += received;
         if !client.pauses {
-            self.least = Some(self.least.unwrap_or(u64::MAX).min(client.received));
-            self.most = self.most.max(Some(client.received));
+            self.least = Some(self.least.map_or(received, |least| least.min(received)));
+            self.most = self.most.max(Some(received));
+        }
+        if let Err(error) = result {
+            self.fail(&format_args!("client {}: {error}", client.id));
         }
     }
 
-    fn fail(&mut self, clients: usize, why: String) {
-        self.failed += clients as u64;
-        self.last_failure = Some(why);
+    fn fail(&mut self, why: &dyn fmt::Display) {
+        self.failed += 1;
+        self.last_failure = Some(why.to_string());
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} bytes sent, {} came back and were right",
+            self.sent, self.received
+        )?;
+        if let (Some(least), Some(most)) = (self.least, self.most) {
+            write!(f, "; each client without pauses got {least} to {most}")?;
+        }
+        Ok(())
     }
 }
 
 /// Runs clients against the relay until `end`, then lets them finish.
-pub(crate) async fn run(relay: SocketAddr, clients: usize, end: impl Future<Output = ()>) -> Outcome {
-    let stop = Arc::new(AtomicBool::new(false));
+pub(crate) async fn run(
+    relay: SocketAddr,
+    clients: usize,
+    end: impl Future<Output = ()>,
+) -> Outcome {
+    let (stop, stopping) = watch::channel(false);
     let mut running = JoinSet::new();
     for id in 0..clients as u64 {
-        running.spawn(Client::new(id).run(relay, stop.clone()));
+        running.spawn(Client::new(id).run(relay, stopping.clone()));
     }
     end.await;
-    stop.store(true, Ordering::Relaxed);
+    stop.send_replace(true);
 
     let mut outcome = Outcome::default();
-    let drain = async {
-        while let Some(done) = running.join_next().await {
-            match done {
-                Ok((client, result)) => {
-                    if let Err(error) = result {
-                        outcome.fail(1, format!("client {}: {error}", client.id));
-                    }
-                    outcome.add(client);
-                }
-                Err(panic) => outcome.fail(1, panic.to_string()),
-            }
+    while let Some(done) = running.join_next().await {
+        match done {
+            Ok((client, result)) => outcome.add(&client, result),
+            Err(panic) => outcome.fail(&panic),
         }
-    };
-    if timeout(DRAIN, drain).await.is_err() {
-        outcome.fail(running.len(), format!("not done {DRAIN:?} after the end"));
     }
     outcome
 }
 
-/// One client: sends a stream of bytes in bursts, and knows what must come back.
+/// One client: sends bursts of bytes, and knows what must come back.
 #[derive(Debug)]
 struct Client {
     id: u64,
     pauses: bool,
-    sent: u64,
-    received: u64,
+    sender: Sender,
+    receiver: Receiver,
 }
 
 impl Client {
@@ -141,55 +153,162 @@ impl Client {
         Client {
             id,
             pauses: id % PAUSERS == 0,
-            sent: 0,
-            received: 0,
+            sender: Sender {
+                data: Data::new(id),
+                sent: 0,
+            },
+            receiver: Receiver {
+                expected: Data::new(id),
+                buffer: vec![0; CHUNK],
+                received: 0,
+            },
         }
     }
 
-    async fn run(mut self, relay: SocketAddr, stop: Arc<AtomicBool>) -> (Client, io::Result<()>) {
-        let result = self.exchange(relay, &stop).await;
+    async fn run(
+        mut self,
+        relay: SocketAddr,
+        mut stopping: watch::Receiver<bool>,
+    ) -> (Client, io::Result<()>) {
+        let stop = stopping.clone();
+        let too_late = async {
+            // It fails when the generator is gone, which is too late as well.
+            let _ = stopping.wait_for(|&stop| stop).await;
+            sleep(DRAIN).await;
+        };
+        let result = tokio::select! {
+            result = self.exchange(relay, stop) => result,
+            () = too_late => Err(wrong(format!("not done {DRAIN:?} after the end"))),
+        };
         (self, result)
     }
 
-    async fn exchange(&mut self, relay: SocketAddr, stop: &AtomicBool) -> io::Result<()> {
+    async fn exchange(&mut self, relay: SocketAddr, stop: watch::Receiver<bool>) -> io::Result<()> {
         let mut stream = TcpStream::connect(relay).await?;
         stream.set_nodelay(true)?;
         let (mut read, mut write) = stream.split();
-        let stream = Stream::new(self.id);
-        let mut dice = Dice::new(self.id);
+        let mut dice = Dice(self.id);
         loop {
-            let last = stop.load(Ordering::Relaxed);
-            let upto = self.sent + 1 + dice.below(LARGEST_BURST);
-            // At the same time: a client that does not read while it sends would keep the relay's buffers.
-            tokio::try_join!(
-                async {
-                    send(&stream, &mut write, &mut self.sent, upto).await?;
-                    // The end of the last burst goes ahead of most of its bytes' return.
-                    if last { write.shutdown().await } else { Ok(()) }
-                },
-                receive(&stream, &mut read, &mut self.received, upto),
-            )?;
+            let last = *stop.borrow();
+            let upto = self.sender.sent + 1 + dice.below(LARGEST_BURST);
+            let send = async {
+                self.sender.send(&mut write, upto).await?;
+                if last {
+                    // Half-closed ahead of most of the answer, which must come all the same.
+                    write.shutdown().await?;
+                }
+                Ok(())
+            };
+            // Both at once: a client that reads only when all is sent would keep the relay's buffers meanwhile.
+            tokio::try_join!(send, self.receiver.receive(&mut read, upto))?;
             if last {
-                return expect_end(&mut read).await;
+                return self.receiver.expect_end(&mut read).await;
             }
             if self.pauses {
-                sleep(LONGEST_PAUSE.mul_f64(dice.below(100) as f64 / 100.0)).await;
+                sleep(LONGEST_PAUSE * dice.below(100) as u32 / 100).await;
             }
         }
     }
 }
 
-async fn send(
-    stream: &Stream,
-    to: &mut (impl AsyncWriteExt + Unpin),
-    sent: &mut u64,
-    upto: u64,
-) -> io::Result<()> {
-    let mut chunk = Chunk::new();
-    while *sent < upto {
-        let len = CHUNK.min((upto - *sent) as usize);
-        to.write_all(chunk.fill(stream, *sent, len)).await?;
-        *sent += len as u64;
+#[derive(Debug)]
+struct Sender {
+    data: Data,
+    sent: u64,
+}
+
+impl Sender {
+    async fn send(&mut self, to: &mut WriteHalf<'_>, upto: u64) -> io::Result<()> {
+        while self.sent < upto {
+            let len = (upto - self.sent).min(CHUNK as u64) as usize;
+            // Not `write_all`: when this is cut short, `sent` must be what really was sent.
+            self.sent += to.write(self.data.at(self.sent, len)).await? as u64;
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+#[derive(Debug)]
+struct Receiver {
+    expected: Data,
+    buffer: Vec<u8>,
+    received: u64,
+}
+
+impl Receiver {
+    async fn receive(&mut self, from: &mut ReadHalf<'_>, upto: u64) -> io::Result<()> {
+        while self.received < upto {
+            let n = from.read(&mut self.buffer).await?;
+            let position = self.received;
+            if n == 0 {
+                return Err(wrong(format!(
+                    "the stream ends at byte {position} of {upto}"
+                )));
+            }
+            if self.buffer[..n] != *self.expected.at(position, n) {
+                return Err(wrong(format!(
+                    "wrong data in the {n} bytes after byte {position}"
+                )));
+            }
+            self.received += n as u64;
+        }
+        Ok(())
+    }
+
+    async fn expect_end(&mut self, from: &mut ReadHalf<'_>) -> io::Result<()> {
+        match from.read(&mut self.buffer).await? {
+            0 => Ok(()),
+            n => Err(wrong(format!("{n} bytes too many"))),
+        }
+    }
+}
+
+fn wrong(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// The bytes that a client sends. Each depends on nothing but the client and its position, so that sender and receiver
+/// agree without a word, and bytes that were lost, doubled, swapped or another client's are found out.
+#[derive(Debug)]
+struct Data {
+    seed: u64,
+    words: Vec<u8>,
+}
+
+impl Data {
+    fn new(client: u64) -> Data {
+        Data {
+            seed: mix(client),
+            words: Vec::new(),
+        }
+    }
+
+    fn at(&mut self, position: u64, len: usize) -> &[u8] {
+        let skip = (position % 8) as usize;
+        self.words.resize((skip + len).next_multiple_of(8), 0);
+        for (index, word) in (position / 8..).zip(self.words.chunks_exact_mut(8)) {
+            word.copy_from_slice(&mix(self.seed.wrapping_add(index)).to_le_bytes());
+        }
+        &self.words[skip..skip + len]
+    }
+}
+
+/// Random enough for sizes and pauses.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = mix(self.0);
+        self.0 % n
+    }
+}
+
+/// The output function of SplitMix64.
+fn mix(n: u64) -> u64 {
+    let n = n
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
 }

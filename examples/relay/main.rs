@@ -16,7 +16,9 @@ mod load;
 mod observe;
 mod relay;
 mod resident;
+mod summary;
 
+use std::fmt::Display;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -59,24 +61,25 @@ async fn main() -> ExitCode {
 /// Answers whether the relay did what it is for.
 async fn run(options: Options) -> io::Result<bool> {
     let pool = Pool::builder().name("relay").limit(options.limit).build()?;
-    let listener = relay::listen(resolve("--listen", &options.listen).await?[0])?;
-    let address = listener.local_addr()?;
+    let built_in = options.upstream.is_none();
     let upstream = match &options.upstream {
         Some(upstream) => resolve("--upstream", upstream).await?,
         None => vec![load::start_echo().await?],
     };
-    println!("listening on {address}, relaying to {}", upstream[0]);
-
-    let connections = options.connections;
-    let built_in = options.upstream.is_none();
-    let at_once = if built_in { None } else { connections };
+    let at_once = options.connections.filter(|_| !built_in);
     let relay = Relay::new(pool.clone(), upstream, at_once)?;
+    let listen = resolve("--listen", &options.listen).await?[0];
+    let listener = relay::listen(listen).map_err(|error| named("--listen", listen, error))?;
+    let address = listener.local_addr()?;
+    println!("listening on {address}, relaying to {}", relay.upstream());
+
     let mut observer = Observer::new(&relay);
     let work = async {
         let end = time_is_up(options.seconds);
         if built_in {
-            let clients = connections.unwrap_or(args::CLIENTS);
-            Some(relay.serve(listener, load::run(address, clients, end)).await)
+            let clients = options.connections.unwrap_or(args::CLIENTS);
+            let load = load::run(address, clients, end);
+            Some(relay.serve(listener, load).await)
         } else {
             relay.serve(listener, end).await;
             None
@@ -87,18 +90,25 @@ async fn run(options: Options) -> io::Result<bool> {
         never = observer.run() => match never {},
     };
 
-    // All connections are gone, so all buffers must come back.
-    let returned = tokio::time::timeout(CLOSE, pool.closed()).await.is_ok();
-    Ok(observer.summary(outcome.as_ref(), returned).await)
+    // All connections are gone, so all buffers must be back. The summary says if they are not.
+    let _ = tokio::time::timeout(CLOSE, pool.closed()).await;
+    let summary = observer.finish(outcome).await;
+    println!("\n{summary}");
+    Ok(summary.complaints().is_empty())
 }
 
 async fn resolve(option: &str, host: &str) -> io::Result<Vec<SocketAddr>> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{option} {host}: {error}"));
-    let found: Vec<_> = tokio::net::lookup_host(host).await.map_err(named)?.collect();
+    let found = tokio::net::lookup_host(host).await;
+    let found: Vec<_> = found.map_err(|error| named(option, host, error))?.collect();
     if found.is_empty() {
-        return Err(named(io::Error::other("the name has no address")));
+        let error = io::Error::other("the name has no address");
+        return Err(named(option, host, error));
     }
     Ok(found)
+}
+
+fn named(option: &str, value: impl Display, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{option} {value}: {error}"))
 }
 
 /// Ends after `seconds` (0: never), or when the user has had enough.
@@ -120,9 +130,10 @@ async fn interrupted() {
     use tokio::signal::unix::{signal, SignalKind};
 
     // Without handlers both signals end the process all the same, only without a summary.
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         return pending().await;
     };
     tokio::select! {

@@ -5,12 +5,13 @@
 //! buffers a thousand connections work, they take turns. When all buffers are in use the pump parks, the sockets that it
 //! does not read fill up, and TCP slows the senders down. That is all there is to back-pressure.
 //!
-//! Can the buffers all get stuck? A pump never waits for a buffer while it holds one, so waiting alone can not lock it up.
-//! But it does hold its buffer while the receiver takes the bytes, and a receiver who takes none keeps it: as many
-//! such receivers as there are buffers stop everyone. The same happens when an upstream only reads on once its
-//! answers were taken, which takes buffers too. The relay can not know whether such a receiver is slow or dead, so it does
-//! what other relays do: whoever takes nothing for [`PATIENCE`] is cut off. The built-in upstream and load generator
-//! read whatever comes at any time, hence every buffer soon comes back, and the pool's FIFO gives each pump its turn.
+//! Can the buffers all get stuck? A pump never waits for a buffer while it holds one, so waiting alone can not lock it
+//! up. But it does hold its buffer while the receiver takes the bytes, and a receiver who takes none keeps it: as many
+//! such receivers as there are buffers stop everyone. The same happens when an upstream only reads on once its answers
+//! were taken, which takes buffers too. The relay can not know whether such a receiver is slow or dead, so it does what
+//! other relays do: whoever does not take a buffer's bytes within [`PATIENCE`] is cut off. The built-in upstream and
+//! load generator read whatever comes at any time, hence every buffer soon comes back, and the pool's FIFO gives each
+//! pump its turn.
 
 use std::future::Future;
 use std::io;
@@ -32,7 +33,7 @@ use crate::books::Books;
 
 /// What one read takes, and one buffer holds.
 const CHUNK: usize = 16 << 10;
-/// How long a receiver may take nothing before it is cut off.
+/// How long a receiver may take for the bytes of one buffer before it is cut off.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the kernel may keep for a receiver that is behind. Left to itself it takes megabytes for each connection, and the
 /// relay's limit would bound the smaller part of its memory.
@@ -45,6 +46,8 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Listens at `address`, with bounded send buffers.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address)?;
+    // A port can be used again right after a relay has ended. Windows allows that anyway, and means theft by it.
+    #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -52,7 +55,11 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// A socket for `address` with a bounded send buffer. What a listener accepts inherits it.
 fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.set_send_buffer_size(SEND_BUFFER)?;
     Ok(socket)
 }
@@ -67,7 +74,8 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// A relay to the first address of `upstream` that answers; serves at most `at_once` connections at a time.
+    /// A relay to the first address of `upstream` that answers; it names at least one. Serves at most `at_once`
+    /// connections at a time.
     pub(crate) fn new(
         pool: Pool,
         upstream: Vec<SocketAddr>,
@@ -75,7 +83,10 @@ impl Relay {
     ) -> io::Result<Arc<Relay>> {
         let chunk = CHUNK.min(pool.max_reserve());
         if chunk == 0 {
-            let text = format!("a limit of {} bytes has no room for a single buffer", pool.limit());
+            let text = format!(
+                "a limit of {} bytes has no room for a single buffer",
+                pool.limit()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         Ok(Arc::new(Relay {
@@ -85,6 +96,11 @@ impl Relay {
             chunk,
             books: Books::default(),
         }))
+    }
+
+    /// Where it relays to, unless there is no answer.
+    pub(crate) fn upstream(&self) -> SocketAddr {
+        self.upstream[0]
     }
 
     pub(crate) fn pool(&self) -> &Pool {
@@ -136,6 +152,7 @@ impl Relay {
             self.pump(client_read, upstream_write, |n| account.up(n)),
             self.pump(upstream_read, client_write, |n| account.down(n)),
         )?;
+        account.complete();
         Ok(())
     }
 

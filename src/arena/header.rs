@@ -162,11 +162,6 @@ impl Block {
         unsafe { self.0.as_ref() }
     }
 
-    /// Queues the block for the next reservation.
-    pub(crate) fn recycle(self) {
-        Class::recycle(self);
-    }
-
     /// The block becomes live with one handle.
     #[inline]
     pub(crate) fn lease(self, n: usize, location: &'static Location<'static>, tick: u32) -> Handle {

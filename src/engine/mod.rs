@@ -37,7 +37,7 @@ use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::sys;
 
 use wait::Want;
-pub(crate) use wait::{Claim, HasEngine, Wait};
+pub(crate) use wait::{Claim, HasEngine, Site, Wait};
 
 /// Blocks are dated in ticks of this many milliseconds; 32 bits of them last 13 years.
 const TICK_MS: u64 = 100;
@@ -391,7 +391,7 @@ impl Engine {
     fn satisfy(&self, claim: &mut Claim) -> bool {
         while let Some(want) = claim.wants() {
             match self.grant(want) {
-                Ok(Some(block)) => claim.accept(block),
+                Ok(Some(block)) => claim.accept(want, block, self.tick()),
                 Ok(None) => return false,
                 Err(refused) => {
                     claim.refuse(refused);

@@ -1,12 +1,16 @@
 //! One reservation, from its first poll to its block.
 
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use super::{Engine, Refused, State};
-use crate::arena::Block;
+use crate::arena::{Block, Handle};
 use crate::budget::{Node, Status, WakeList};
 use crate::sync::{lock, Ordering};
+
+/// A line of code that reserves.
+pub(crate) type Site = &'static Location<'static>;
 
 /// Whatever leads to an engine and keeps it alive.
 pub(crate) trait HasEngine {
@@ -24,14 +28,15 @@ impl<T: HasEngine + ?Sized> HasEngine for &T {
 #[derive(Debug)]
 pub(crate) struct Claim {
     asked: Asked,
+    site: Site,
     refused: Option<Refused>,
 }
 
 #[derive(Debug)]
 enum Asked {
-    One(usize, Option<Block>),
+    One(usize, Option<Handle>),
     /// In the order of the sizes; sizes of zero need no block.
-    Many(Vec<usize>, Vec<Option<Block>>),
+    Many(Vec<usize>, Vec<Option<Handle>>),
 }
 
 /// The next block that a claim wants.
@@ -43,17 +48,19 @@ pub(super) struct Want {
 }
 
 impl Claim {
-    pub(crate) fn one(n: usize) -> Self {
+    pub(crate) fn one(n: usize, site: Site) -> Self {
         Claim {
             asked: Asked::One(n, None),
+            site,
             refused: None,
         }
     }
 
-    pub(crate) fn many(sizes: Vec<usize>) -> Self {
+    pub(crate) fn many(sizes: Vec<usize>, site: Site) -> Self {
         let blocks = Vec::with_capacity(sizes.len());
         Claim {
             asked: Asked::Many(sizes, blocks),
+            site,
             refused: None,
         }
     }
@@ -85,8 +92,9 @@ impl Claim {
         Some(Want { n, frugal })
     }
 
-    /// Allocates nothing: `many` made room.
-    pub(super) fn accept(&mut self, granted: Block) {
+    /// Takes a block for what is wanted next: it is live from now on. Allocates nothing: `many` made room.
+    pub(super) fn accept(&mut self, want: Want, block: Block, tick: u32) {
+        let granted = block.lease(want.n, self.site, tick);
         match &mut self.asked {
             Asked::One(_, block) => *block = Some(granted),
             Asked::Many(_, blocks) => blocks.push(Some(granted)),
@@ -97,25 +105,22 @@ impl Claim {
         self.refused = Some(why);
     }
 
-    /// Takes back what was granted so far.
+    /// Drops what was granted so far.
     fn release(&mut self) {
         match &mut self.asked {
-            Asked::One(_, block) => block.take().into_iter().for_each(Block::recycle),
-            Asked::Many(_, blocks) => blocks.drain(..).flatten().for_each(Block::recycle),
+            Asked::One(_, block) => *block = None,
+            Asked::Many(_, blocks) => blocks.clear(),
         }
     }
 
-    /// Hands each block to `f`, with the size that was asked for; no block for zero bytes.
-    fn hand_out(&mut self, mut f: impl FnMut(usize, Option<Block>)) {
+    /// Passes each grant to `f`, in the order of the sizes; none for zero bytes.
+    fn hand_out(&mut self, mut f: impl FnMut(Option<Handle>)) {
         match &mut self.asked {
-            Asked::One(n, block) => f(*n, block.take()),
+            Asked::One(_, block) => f(block.take()),
             Asked::Many(sizes, blocks) => {
                 // Trailing zeros are not asked for one by one.
                 blocks.resize_with(sizes.len(), || None);
-                sizes
-                    .iter()
-                    .zip(blocks.drain(..))
-                    .for_each(|(&n, block)| f(n, block));
+                blocks.drain(..).for_each(f);
             }
         }
     }
@@ -141,10 +146,10 @@ impl<P: HasEngine> Wait<P> {
     }
 
     /// Changes what is asked for. Only before the first poll and after the last; a place in the queue is given up.
-    pub(crate) fn ask(self: Pin<&mut Self>, n: usize) {
+    pub(crate) fn ask(self: Pin<&mut Self>, n: usize, site: Site) {
         self.cancel();
         // SAFETY: `cancel` took the node out of the queue.
-        unsafe { self.node.payload(|claim| *claim = Claim::one(n)) };
+        unsafe { self.node.payload(|claim| *claim = Claim::one(n, site)) };
     }
 
     /// How much is asked for. Not while the reservation stands in the queue.
@@ -153,12 +158,12 @@ impl<P: HasEngine> Wait<P> {
         unsafe { self.node.payload(|claim| claim.bytes()) }
     }
 
-    /// Waits for the blocks and passes each to `f`, in order.
+    /// Waits for the grants and passes each to `f`, in order.
     #[inline]
     pub(crate) fn poll(
         self: Pin<&Self>,
         cx: &mut Context<'_>,
-        f: impl FnMut(usize, Option<Block>),
+        f: impl FnMut(Option<Handle>),
     ) -> Poll<Result<(), Refused>> {
         let engine = self.pool.engine();
         let node = &self.node;
@@ -230,7 +235,7 @@ impl Engine {
     fn obtain_claim(&self, claim: &mut Claim) -> Result<(), Refused> {
         if let Asked::One(n, block) = &mut claim.asked {
             if *n > 0 {
-                *block = Some(self.obtain(*n)?);
+                *block = Some(self.obtain(*n)?.lease(*n, claim.site, self.tick()));
             } else if self.is_closed() {
                 return Err(Refused::Closed);
             }
@@ -244,7 +249,7 @@ impl Engine {
         }
         while let Some(want) = claim.wants() {
             match self.obtain(want.n) {
-                Ok(block) => claim.accept(block),
+                Ok(block) => claim.accept(want, block, self.tick()),
                 Err(refused) => {
                     // Waiting with something in hand could starve whoever is ahead.
                     claim.release();

@@ -57,7 +57,7 @@ impl Pool {
     }
 
     fn wait(&self, n: usize) -> Wait<Pool> {
-        Wait::new(self.clone(), Claim::one(n))
+        Wait::new(self.clone(), Claim::one(n, Location::caller()))
     }
 
     /// Waits on this thread. Loom reports a deadlock where the wake-up is lost.
@@ -81,9 +81,7 @@ impl Pool {
 /// Polls a wait for one buffer.
 fn poll(wait: Pin<&mut Wait<Pool>>, cx: &mut Context<'_>) -> Poll<Result<Handle, Refused>> {
     let mut got = None;
-    let done = wait.into_ref().poll(cx, |n, block| {
-        got = block.map(|block| block.lease(n, Location::caller(), 0));
-    });
+    let done = wait.into_ref().poll(cx, |granted| got = granted);
     done.map(|done| done.map(|()| got.expect("granted")))
 }
 
