@@ -20,12 +20,13 @@
 //! counted exactly), and when the last handle to the pool goes (a push then never touches a pool that is going away).
 
 mod clean;
+mod close;
 #[cfg(offheap_loom)]
 pub(crate) mod life;
 mod wait;
 
 use std::io;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,8 +37,9 @@ use crate::reclaim::Bell;
 use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::sys;
 
+pub(crate) use close::Owned;
 use wait::Want;
-pub(crate) use wait::{Claim, HasEngine, Site, Wait};
+pub(crate) use wait::{Claim, HasEngine, Wait};
 
 /// Blocks are dated in ticks of this many milliseconds; 32 bits of them last 13 years.
 const TICK_MS: u64 = 100;
@@ -470,136 +472,6 @@ impl Engine {
         u64::from(pages) * sys::page_size() as u64
     }
 
-    // ---- closing and going away ---------------------------------------------------------------------------------
-
-    /// Fails every waiter and every later reservation.
-    pub(crate) fn close(&self) {
-        self.locked(|state| self.close_locked(state));
-    }
-
-    fn close_locked(&self, state: &mut State) {
-        if std::mem::replace(&mut state.closed, true) {
-            return;
-        }
-        self.closed.store(1, Ordering::Release);
-        state.ring = true;
-        self.settle(state);
-        // From here on pages and blocks only come back through the lock, so this count stays exact.
-        let queued: u64 = self
-            .arena
-            .touched()
-            .map(|class| {
-                let bag = class.collect();
-                let bytes = bag.bytes();
-                bag.put_back_locked();
-                bytes
-            })
-            .sum();
-        state.outstanding = self.bytes_of(self.account.committed()) - queued;
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire) != 0
-    }
-
-    /// Whether a drop will ring the reclaimer.
-    #[cfg(offheap_loom)]
-    pub(crate) fn is_asleep(&self) -> bool {
-        lock(&self.state).asleep
-    }
-
-    /// Bytes that buffers of a closed pool still hold.
-    #[cfg(offheap_loom)]
-    pub(crate) fn outstanding(&self) -> u64 {
-        lock(&self.state).outstanding
-    }
-
-    /// Whether the closed pool has all its buffers back; if not, `node` joins those who wait for it.
-    ///
-    /// # Safety
-    ///
-    /// As for `Queue::push_back`; the node must leave by `forget_closer`.
-    pub(crate) unsafe fn await_closed(&self, node: &Node<()>, waker: std::task::Waker) -> bool {
-        self.locked(|state| {
-            if state.closed && state.outstanding == 0 {
-                return true;
-            }
-            // SAFETY: passed on from the caller.
-            unsafe { state.closers.push_back(node, 0, waker) };
-            // Whoever waits may want to be told for whom.
-            state.ring = true;
-            false
-        })
-    }
-
-    /// Whether someone waits for a closed pool's last buffers.
-    #[cfg(feature = "tracing")]
-    pub(crate) fn is_awaited(&self) -> bool {
-        let state = lock(&self.state);
-        state.closed && !state.closers.is_empty()
-    }
-
-    /// Replaces the waker of a node that waits for the pool to be closed.
-    pub(crate) fn renew_closer(&self, node: &Node<()>, waker: std::task::Waker) {
-        let old = self.locked(|state| {
-            if node.status() == crate::budget::Status::Waiting {
-                state.closers.set_waker(node, waker)
-            } else {
-                Some(waker)
-            }
-        });
-        drop(old);
-    }
-
-    pub(crate) fn forget_closer(&self, node: &Node<()>) {
-        let old = self.locked(|state| {
-            (node.status() == crate::budget::Status::Waiting)
-                .then(|| state.closers.remove(node))
-                .flatten()
-        });
-        drop(old);
-    }
-
-    /// The last handle to the pool is gone; the buffers that are left keep the memory.
-    fn orphan(&self) {
-        let visit = self.visit();
-        let left = self.locked(|state| {
-            self.close_locked(state);
-            state.orphaned = true;
-            // The reclaimer finds nobody there, and ends.
-            state.ring = true;
-            state.outstanding > 0
-        });
-        if left {
-            self.trim();
-        }
-        drop(visit);
-    }
-
-    fn visit(&self) -> Visit<'_> {
-        self.check_alive();
-        self.refs.fetch_add(1, Ordering::Relaxed);
-        Visit(self)
-    }
-
-    /// Under loom, fails if the pool is already freed.
-    fn check_alive(&self) {
-        #[cfg(offheap_loom)]
-        self.life.check();
-    }
-
-    fn unref(&self) {
-        self.check_alive();
-        if self.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
-            #[cfg(offheap_loom)]
-            return self.life.end();
-            #[cfg(not(offheap_loom))]
-            // SAFETY: this was the last reference: no handle, no buffer and no drop under way is left, and the box was
-            // leaked by `build`.
-            drop(unsafe { Box::from_raw(std::ptr::from_ref(self).cast_mut()) });
-        }
-    }
-
     // ---- observing ----------------------------------------------------------------------------------------------
 
     pub(crate) fn arena(&self) -> &Arena {
@@ -693,39 +565,5 @@ impl Owner for Engine {
             }
         });
         drop(visit);
-    }
-}
-
-/// Keeps the engine while a drop is at the waiters' lock.
-struct Visit<'a>(&'a Engine);
-
-impl Drop for Visit<'_> {
-    fn drop(&mut self) {
-        self.0.unref();
-    }
-}
-
-/// The handle that all of a pool's handles share. When it goes, the pool is an orphan.
-#[derive(Debug)]
-pub(crate) struct Owned(NonNull<Engine>);
-
-// SAFETY: a counted reference to an `Engine`, which is `Send + Sync`.
-unsafe impl Send for Owned {}
-// SAFETY: as above.
-unsafe impl Sync for Owned {}
-
-impl Deref for Owned {
-    type Target = Engine;
-
-    #[inline]
-    fn deref(&self) -> &Engine {
-        // SAFETY: the engine stays until `orphan`, which only the drop of this handle calls.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        self.orphan();
     }
 }
