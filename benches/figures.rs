@@ -116,7 +116,8 @@ pub fn time(ns: f64) -> String {
 
 /// A ratio as the tables have it.
 pub fn times(ratio: f64) -> String {
-    format!("{ratio:.2} ×")
+    let decimals = if ratio < 0.1 { 4 } else { 2 };
+    format!("{ratio:.decimals$} ×")
 }
 
 /// A Markdown table.

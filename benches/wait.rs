@@ -19,7 +19,7 @@ type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 fn contended(criterion: &mut Criterion) {
     for (hold, name) in [
-        (Hold::Yields(4), "contended, hold 4 yields"),
+        (Hold::Yields, "contended, hold 2 to 6 yields"),
         (
             Hold::Sleep(Duration::from_millis(1)),
             "contended, hold 1 ms",

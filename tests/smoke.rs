@@ -9,8 +9,14 @@ async fn all() {
     println!("{:?}", pool.stats());
     drop(a);
     println!("{:?}", pool.stats());
-    let v: Vec<_> = (0..64).map(|_| pool.try_reserve(16384).map_err(|e| e.to_string())).collect();
-    for e in &v { if let Err(e) = e { println!("{e}"); } }
+    let v: Vec<_> = (0..64)
+        .map(|_| pool.try_reserve(16384).map_err(|e| e.to_string()))
+        .collect();
+    for e in &v {
+        if let Err(e) = e {
+            println!("{e}");
+        }
+    }
     println!("{:?}", pool.stats());
     let p2 = pool.clone();
     let t = tokio::spawn(async move { p2.reserve(1 << 20).await.map(|b| b.capacity()) });
@@ -43,10 +49,18 @@ fn perf() {
     for n in [4096usize, 16384, 65536] {
         for _ in 0..3 {
             let t = std::time::Instant::now();
-            for _ in 0..1_000_000 { let mut b = pool.try_reserve(n).unwrap(); b.put_u8(1); std::hint::black_box(&b); }
+            for _ in 0..1_000_000 {
+                let mut b = pool.try_reserve(n).unwrap();
+                b.put_u8(1);
+                std::hint::black_box(&b);
+            }
             let ours = t.elapsed().as_nanos() as f64 / 1e6;
             let t = std::time::Instant::now();
-            for _ in 0..1_000_000 { let mut b = bytes::BytesMut::with_capacity(n); b.put_u8(1); std::hint::black_box(&b); }
+            for _ in 0..1_000_000 {
+                let mut b = bytes::BytesMut::with_capacity(n);
+                b.put_u8(1);
+                std::hint::black_box(&b);
+            }
             let theirs = t.elapsed().as_nanos() as f64 / 1e6;
             println!("{n}: ours {ours:.1} bytesmut {theirs:.1}");
         }

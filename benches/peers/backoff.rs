@@ -41,7 +41,7 @@ impl Backoff {
         let Count { limit, used } = self.0;
         let charge = |used: usize| used.checked_add(n).filter(|sum| sum <= limit);
         let charged = used.fetch_update(Ordering::AcqRel, Ordering::Acquire, charge);
-        charged.is_ok().then_some(Counted { count: self.0, n })
+        charged.is_ok().then(|| Counted { count: self.0, n })
     }
 
     fn sleeps() -> impl Iterator<Item = Duration> + Send {

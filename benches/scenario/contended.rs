@@ -14,8 +14,9 @@ use crate::peers::{Lease, Limited};
 /// How long a buffer is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// While the task yields so many times.
-    Yields(u32),
+    /// While the task yields 2 to 6 times, at random: with a fixed number the scheduler settles into a rhythm in which some
+    /// tasks hold longer than others, and take fewer turns for it, whatever the pool does.
+    Yields,
     /// While it sleeps.
     Sleep(Duration),
 }
@@ -66,8 +67,8 @@ impl Plan {
         let stop: &'static AtomicBool = Box::leak(Box::default());
         on_worker(async move {
             let start = Instant::now();
-            let task = || tokio::spawn(self.task(peer.clone(), stop));
-            let tasks: Vec<_> = (0..self.takers).map(|_| task()).collect();
+            let task = |number| tokio::spawn(self.task(peer.clone(), number, stop));
+            let tasks: Vec<_> = (0..self.takers).map(task).collect();
             tokio::time::sleep(self.time).await;
             stop.store(true, Ordering::Relaxed);
             let time = start.elapsed();
@@ -80,16 +81,17 @@ impl Plan {
         .await
     }
 
-    async fn task<P: Limited>(self, peer: P, stop: &AtomicBool) -> Log {
+    async fn task<P: Limited>(self, peer: P, number: usize, stop: &AtomicBool) -> Log {
         let mut log = Log::default();
+        let mut yields = yields(number);
         while !stop.load(Ordering::Relaxed) {
             let asked = Instant::now();
             let taken = peer.take(self.size).await;
             if let Some(_lease) = log.note(asked, taken, stop) {
                 match self.hold {
                     Hold::Sleep(time) => tokio::time::sleep(time).await,
-                    Hold::Yields(times) => {
-                        for _ in 0..times {
+                    Hold::Yields => {
+                        for _ in 0..yields() {
                             tokio::task::yield_now().await;
                         }
                     }
@@ -105,8 +107,8 @@ impl Plan {
         let peer = &peer;
         thread::scope(|scope| {
             let start = Instant::now();
-            let thread = || scope.spawn(move || self.thread(peer, stop));
-            let threads: Vec<_> = (0..self.takers).map(|_| thread()).collect();
+            let thread = |number| scope.spawn(move || self.thread(peer, number, stop));
+            let threads: Vec<_> = (0..self.takers).map(thread).collect();
             thread::sleep(self.time);
             stop.store(true, Ordering::Relaxed);
             let time = start.elapsed();
@@ -117,19 +119,32 @@ impl Plan {
         })
     }
 
-    fn thread<P: Limited>(self, peer: &P, stop: &AtomicBool) -> Log {
+    fn thread<P: Limited>(self, peer: &P, number: usize, stop: &AtomicBool) -> Log {
         let mut log = Log::default();
+        let mut yields = yields(number);
         while !stop.load(Ordering::Relaxed) {
             let asked = Instant::now();
             let taken = peer.take_blocking(self.size);
             if let Some(_lease) = log.note(asked, taken, stop) {
                 match self.hold {
                     Hold::Sleep(time) => thread::sleep(time),
-                    Hold::Yields(times) => (0..times).for_each(|_| thread::yield_now()),
+                    Hold::Yields => (0..yields()).for_each(|_| thread::yield_now()),
                 }
             }
         }
         log
+    }
+}
+
+/// How often to yield, each time it is called: the same numbers for the same taker of each peer.
+fn yields(number: usize) -> impl FnMut() -> u32 + Send {
+    let mut state = number as u32 + 1;
+    move || {
+        // Marsaglia's xorshift.
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        2 + state % 5
     }
 }
 

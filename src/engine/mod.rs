@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::arena::{Arena, Block, Chain, Class, ClassId, Owner};
-use crate::budget::{Account, Charge, Node, Queue, WakeList};
+use crate::budget::{Account, Charge, Queue, WakeList};
 use crate::reclaim::Bell;
 use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::sys;
