@@ -209,10 +209,6 @@ impl Class {
             .map(|shard| &shard.0)
     }
 
-    pub(super) fn is_touched(&self) -> bool {
-        self.shards.get().is_some()
-    }
-
     // ---- taking -------------------------------------------------------------------------------------------------
 
     /// A block from this thread's own magazine.
@@ -253,7 +249,7 @@ impl Class {
     }
 
     /// Commits a span that has been paid for: a block, and the rest of the span's blocks, all zero.
-    pub(crate) fn grow(&self) -> io::Result<(Block, Option<Chain>)> {
+    pub(super) fn grow(&self) -> io::Result<(Block, Option<Chain>)> {
         let headers = self.headers();
         let per_span = self.shape.per_span;
         let mut growth = lock(&self.growth);
@@ -362,6 +358,14 @@ impl Class {
             self.push_locked(rest, self.owner().tick());
         }
         Some(block)
+    }
+
+    /// The one block of a chain of one.
+    pub(crate) fn only(&self, chain: Chain) -> Result<Block, Chain> {
+        match self.headers().split(chain) {
+            (block, None) => Ok(block),
+            (block, Some(rest)) => Err(self.headers().stack(block, Some(rest))),
+        }
     }
 
     /// The bytes of a chain's blocks.

@@ -14,7 +14,7 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::{self, Space, Table};
 
 pub(crate) use class::{Bag, Class, Idle};
@@ -38,8 +38,13 @@ pub(crate) struct Arena {
     // Before `space`: what is carved out of the address space goes before the address space does.
     classes: Box<[Class]>,
     sizes: Sizes,
+    /// One bit for each class that has ever had memory. A pool has a hundred classes, and uses a few of them.
+    touched: [AtomicU64; MAX_CLASSES / 64],
     space: Space,
 }
+
+/// Four per doubling, from 2⁸ to 2⁴⁸ bytes and a little more.
+const MAX_CLASSES: usize = 192;
 
 impl Arena {
     /// Lays out and reserves the address space of a pool that may grow to `max_limit` bytes.
@@ -90,9 +95,11 @@ impl Arena {
                 Class::new(id as ClassId, shape, shards, &space, headers, memory)
             })
             .collect();
+        debug_assert!(sizes.len() <= MAX_CLASSES);
         Ok(Arena {
             classes,
             sizes,
+            touched: std::array::from_fn(|_| AtomicU64::new(0)),
             space,
         })
     }
@@ -131,7 +138,27 @@ impl Arena {
 
     /// The classes that have ever had memory.
     pub(crate) fn touched(&self) -> impl Iterator<Item = &Class> {
-        self.classes.iter().filter(|class| class.is_touched())
+        self.touched
+            .iter()
+            .zip(0..)
+            .flat_map(move |(word, number)| {
+                let mut bits = word.load(Ordering::Acquire);
+                std::iter::from_fn(move || {
+                    let bit = bits.checked_ilog2()?;
+                    bits ^= 1 << bit;
+                    Some(&self.classes[number * 64 + bit as usize])
+                })
+            })
+    }
+
+    /// Commits a span of a class that has been paid for: see [`Class::grow`].
+    pub(crate) fn grow(&self, class: &Class) -> io::Result<(Block, Option<Chain>)> {
+        let id = usize::from(class.id());
+        let (word, bit) = (&self.touched[id / 64], 1 << (id % 64));
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::AcqRel);
+        }
+        class.grow()
     }
 
     /// Bytes in magazines and depots.

@@ -56,6 +56,10 @@ impl Account {
         (self.load() & COMMITTED) as u32
     }
 
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.load() & PRESSED != 0
+    }
+
     /// Pages that may still be charged.
     pub(crate) fn free(&self) -> u32 {
         let word = self.load();

@@ -6,6 +6,7 @@
 //! sees its outcome may go away without the lock.
 
 use std::marker::PhantomPinned;
+use std::mem::MaybeUninit;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr::NonNull;
 use std::task::Waker;
@@ -252,7 +253,8 @@ impl<T> Queue<T> {
 /// Wakers to be woken once the lock is gone. Allocates nothing; when it is full, its owner unlocks and wakes.
 #[derive(Debug)]
 pub(crate) struct WakeList {
-    wakers: [Option<Waker>; WakeList::SIZE],
+    /// The first `len` are there.
+    wakers: [MaybeUninit<Waker>; WakeList::SIZE],
     len: usize,
 }
 
@@ -261,7 +263,7 @@ impl WakeList {
 
     pub(crate) fn new() -> Self {
         WakeList {
-            wakers: [const { None }; WakeList::SIZE],
+            wakers: [const { MaybeUninit::uninit() }; WakeList::SIZE],
             len: 0,
         }
     }
@@ -272,20 +274,31 @@ impl WakeList {
 
     pub(crate) fn extend(&mut self, waker: Option<Waker>) {
         if let Some(waker) = waker {
-            debug_assert!(!self.is_full());
-            self.wakers[self.len] = Some(waker);
+            self.wakers[self.len].write(waker);
             self.len += 1;
         }
     }
 
     /// Wakes all, in order. A waker that panics keeps no one else from being woken, and does not unwind into a drop.
     pub(crate) fn wake(&mut self) {
-        let wakers = &mut self.wakers[..std::mem::take(&mut self.len)];
-        for waker in wakers.iter_mut().filter_map(Option::take) {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                // A payload may panic when it is dropped; that one is leaked.
-                std::mem::forget(payload);
-            }
+        for slot in &self.wakers[..std::mem::take(&mut self.len)] {
+            // SAFETY: one of the first `len`, and `len` is zero now, so that it is not read again.
+            wake(unsafe { slot.assume_init_read() });
         }
+    }
+}
+
+impl Drop for WakeList {
+    fn drop(&mut self) {
+        // Nobody forgets to wake; should it happen, waking late is better than never.
+        self.wake();
+    }
+}
+
+/// Wakes, and keeps a panic of the waker to itself.
+pub(crate) fn wake(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        // A payload may panic when it is dropped; that one is leaked.
+        std::mem::forget(payload);
     }
 }

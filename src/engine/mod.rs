@@ -29,12 +29,13 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::arena::{Arena, Block, Chain, Class, ClassId, Owner};
-use crate::budget::{Account, Charge, Queue, WakeList};
+use crate::budget::{wake, Account, Charge, Queue, WakeList};
 use crate::reclaim::Bell;
-use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::sys;
 
 pub(crate) use close::Owned;
@@ -250,10 +251,12 @@ impl Engine {
             return Err(Refused::Closed);
         }
         let first = self.class_for(n).ok_or(Refused::TooLarge)?;
+        if self.account.is_pressed() {
+            return Err(Refused::Full);
+        }
         let limit = self.account.limit();
         let compact = self.arena.compact(first.id());
         let compact = compact.filter(|class| class.pages() <= limit);
-        self.touch_clock();
         for class in [Some(first), compact].into_iter().flatten() {
             if let Some(block) = self.take(class) {
                 return Ok(block);
@@ -293,7 +296,8 @@ impl Engine {
 
     /// Commits a span that has been charged.
     fn grow(&self, class: &Class) -> io::Result<Block> {
-        match class.grow() {
+        self.touch_clock();
+        match self.arena.grow(class) {
             Ok((block, rest)) => {
                 if let Some(rest) = rest {
                     class.put_near(rest);
@@ -312,9 +316,15 @@ impl Engine {
 
     /// Does something under the waiters' lock, then serves whoever can be served, and wakes them without the lock.
     fn locked<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
-        let mut wakers = WakeList::new();
         let mut state = lock(&self.state);
         let result = f(&mut state);
+        self.conclude(state);
+        result
+    }
+
+    /// Serves whoever can be served, unlocks, and does what has to be done without the lock.
+    fn conclude<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+        let mut wakers = WakeList::new();
         loop {
             self.serve(&mut state, &mut wakers);
             let more = wakers.is_full();
@@ -344,7 +354,7 @@ impl Engine {
                 self.unref();
             }
             if !more {
-                return result;
+                return;
             }
             state = lock(&self.state);
         }
@@ -390,6 +400,41 @@ impl Engine {
         }
     }
 
+    /// The way of most drops under pressure: the head of the queue wants just such a block, gets it, and has all that it asked
+    /// for. Then nothing else has changed that could serve anyone, and there is one waker to wake.
+    fn hand_over(
+        &self,
+        state: &mut State,
+        class: &Class,
+        chain: Chain,
+    ) -> Result<Option<Waker>, Chain> {
+        if state.closed || state.recheck || self.account.debt() > 0 {
+            return Err(chain);
+        }
+        let Some(claim) = state.queue.head() else {
+            return Err(chain);
+        };
+        let fits = |want: Want| {
+            self.frugal_class_for(want.n)
+                .is_some_and(|own| own.id() == class.id())
+                || !want.frugal
+                    && self
+                        .class_for(want.n)
+                        .is_some_and(|own| own.id() == class.id())
+        };
+        match claim.wants() {
+            Some(want) if claim.wants_one() && fits(want) => {
+                let block = class.only(chain)?;
+                claim.accept(want, block, self.tick());
+            }
+            _ => return Err(chain),
+        }
+        self.counters.handed_over.fetch_add(1, Ordering::Relaxed);
+        let waker = state.queue.finish_head();
+        self.settle(state);
+        Ok(waker)
+    }
+
     fn satisfy(&self, claim: &mut Claim) -> bool {
         while let Some(want) = claim.wants() {
             match self.grant(want) {
@@ -423,7 +468,7 @@ impl Engine {
             if self.account.charge_for_waiter(class.pages()).is_err() {
                 continue;
             }
-            return match class.grow() {
+            return match self.arena.grow(class) {
                 Ok((block, rest)) => {
                     if let Some(rest) = rest {
                         class.push_locked(rest, self.tick());
@@ -549,21 +594,28 @@ impl Owner for Engine {
     fn returned(&self, class: &Class, chain: Chain, dropped: bool) {
         // The chain keeps the pool until it is queued; from then on this does.
         let visit = self.visit();
-        self.locked(|state| {
-            let bytes = class.chain_bytes(&chain);
-            class.push_locked(chain, self.tick());
-            if state.closed {
-                state.outstanding -= bytes;
-            } else if !state.pressed {
-                self.open(state, class);
-                if std::mem::take(&mut state.asleep) {
-                    state.ring = true;
-                }
-            } else if dropped {
-                state.dropped = true;
-                state.arrivals += 1;
+        let mut state = lock(&self.state);
+        match self.hand_over(&mut state, class, chain) {
+            Ok(waker) => {
+                drop(state);
+                waker.into_iter().for_each(wake);
             }
-        });
+            Err(chain) => {
+                let bytes = class.chain_bytes(&chain);
+                class.push_locked(chain, self.tick());
+                if state.closed {
+                    state.outstanding -= bytes;
+                } else if !state.pressed {
+                    self.open(&mut state, class);
+                    let asleep = std::mem::take(&mut state.asleep);
+                    state.ring |= asleep;
+                } else if dropped {
+                    state.dropped = true;
+                    state.arrivals += 1;
+                }
+                self.conclude(state);
+            }
+        }
         drop(visit);
     }
 }

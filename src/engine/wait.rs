@@ -9,6 +9,9 @@ use crate::arena::{Block, Handle};
 use crate::budget::{Node, Status, WakeList};
 use crate::sync::{lock, Ordering};
 
+/// One in so many parked reservations looks at the time. It costs more than all the rest of parking.
+const CLOCK_EVERY: u64 = 64;
+
 /// A line of code that reserves.
 pub(crate) type Site = &'static Location<'static>;
 
@@ -90,6 +93,14 @@ impl Claim {
             }
         };
         Some(Want { n, frugal })
+    }
+
+    /// Whether the next block is all that is missing.
+    pub(super) fn wants_one(&self) -> bool {
+        match &self.asked {
+            Asked::One(..) => true,
+            Asked::Many(sizes, blocks) => blocks.len() + 1 == sizes.len(),
+        }
     }
 
     /// Takes a block for what is wanted next: it is live from now on. Allocates nothing: `many` made room.
@@ -262,17 +273,27 @@ impl Engine {
 
     /// Joins the queue. The node may be done when this returns.
     fn join(&self, node: &Node<Claim>, waker: Waker) {
-        self.touch_clock();
         // SAFETY: the node is idle, so its payload is its owner's.
         let bytes = unsafe { node.payload(|claim| claim.bytes()) };
-        self.locked(|state| {
-            // SAFETY: the node is idle, and `Wait::cancel` takes it out before it goes away.
-            unsafe { state.queue.push_back(node, bytes, waker) };
+        let mut state = lock(&self.state);
+        let first = state.queue.is_empty() || state.closed;
+        // SAFETY: the node is idle, and `Wait::cancel` takes it out before it goes away.
+        unsafe { state.queue.push_back(node, bytes, waker) };
+        if first {
             // First the doors are shut, then what was behind them is looked at: a drop either is seen or sees us.
-            self.settle(state);
-        });
-        if node.status() == Status::Waiting {
-            self.counters.parked.fetch_add(1, Ordering::Relaxed);
+            self.settle(&mut state);
+            self.conclude(state);
+        } else {
+            // Whoever is ahead could not be served, so neither can this one.
+            drop(state);
+        }
+        if node.status() != Status::Waiting {
+            return;
+        }
+        if self.counters.parked.fetch_add(1, Ordering::Relaxed) % CLOCK_EVERY == 0 {
+            self.touch_clock();
+        }
+        if first {
             self.note_peak();
             if self.is_cleanable(&mut lock(&self.state)) {
                 self.help();
