@@ -99,9 +99,9 @@ impl Bag<'_> {
     }
 
     /// Decommits whole spans, coldest first, until `pages` are free or nothing is left, and puts the rest back. Answers the
-    /// pages freed: the spans may be grown into again, and are still charged.
-    pub(crate) fn clean(self, pages: u32) -> u32 {
-        self.class.clean(self.chains, pages)
+    /// pages freed: the spans may be grown into again, and are still charged. `news`: see [`Owner::returned`].
+    pub(crate) fn clean(self, pages: u32, news: bool) -> u32 {
+        self.class.clean(self.chains, pages, news)
     }
 
     /// Queues everything in the depot. Under the waiters' lock.
@@ -299,8 +299,8 @@ impl Class {
     }
 
     /// Queues blocks that were taken but not used.
-    pub(crate) fn put_back(&self, chain: Chain, stamp: u32) {
-        self.put(chain, stamp, false);
+    fn put_back(&self, chain: Chain, stamp: u32) {
+        self.put(chain, stamp, true);
     }
 
     /// Queues blocks in this thread's magazine if it is empty, otherwise in the depot.
@@ -314,9 +314,9 @@ impl Class {
         }
     }
 
-    fn put(&self, chain: Chain, stamp: u32, dropped: bool) {
+    fn put(&self, chain: Chain, stamp: u32, news: bool) {
         if let Err(chain) = self.depot.push(self.headers(), chain, stamp, Access::Calm) {
-            self.owner().returned(self, chain, dropped);
+            self.owner().returned(self, chain, news);
         }
     }
 
@@ -451,22 +451,22 @@ impl Class {
 
     /// Decommits whole spans until `pages` are free or nothing is left, and puts the rest back. The spans may be grown into
     /// again when this returns; their pages are still charged.
-    fn clean(&self, chains: Chains<'_>, pages: u32) -> u32 {
+    fn clean(&self, chains: Chains<'_>, pages: u32, news: bool) -> u32 {
         if self.shape.per_span == 1 {
-            self.clean_blocks(chains, pages)
+            self.clean_blocks(chains, pages, news)
         } else {
-            self.clean_shared_spans(chains, pages)
+            self.clean_shared_spans(chains, pages, news)
         }
     }
 
     /// Each block is a span of its own.
-    fn clean_blocks(&self, mut chains: Chains<'_>, pages: u32) -> u32 {
+    fn clean_blocks(&self, mut chains: Chains<'_>, pages: u32, news: bool) -> u32 {
         let mut freed = 0;
         while let Some((chain, stamp)) = chains.pop() {
             let mut rest = Some(chain);
             while let Some(chain) = rest.take() {
                 if freed >= pages {
-                    self.put_back(chain, stamp);
+                    self.put(chain, stamp, news);
                     break;
                 }
                 let (block, below) = self.headers().split(chain);
@@ -478,7 +478,7 @@ impl Class {
                         freed += self.shape.pages;
                     }
                     // Locked memory (`mlockall`) can not be given back: it stays queued and charged.
-                    Err(_) => self.put_back(Chain::of(block), stamp),
+                    Err(_) => self.put(Chain::of(block), stamp, news),
                 }
             }
         }
@@ -486,7 +486,7 @@ impl Class {
     }
 
     /// A span can go when all its blocks are here. They are counted in the header of the span's first block.
-    fn clean_shared_spans(&self, mut chains: Chains<'_>, pages: u32) -> u32 {
+    fn clean_shared_spans(&self, mut chains: Chains<'_>, pages: u32, news: bool) -> u32 {
         let _cleaning = lock(&self.cleaning);
         let headers = self.headers();
         let per_span = self.shape.per_span;
@@ -548,7 +548,7 @@ impl Class {
             count_of(block.header()).store(0, Ordering::Relaxed);
             let chain = headers.stack(block, batch);
             if kept.is_none() || chain.len(headers) >= self.cap {
-                self.put_back(chain, last_stamp);
+                self.put(chain, last_stamp, news);
                 batch = None;
             } else {
                 batch = Some(chain);

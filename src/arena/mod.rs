@@ -28,8 +28,9 @@ pub(crate) trait Owner: Send + Sync {
     /// The pool's clock.
     fn tick(&self) -> u32;
 
-    /// Blocks came back and found the class shut. `dropped`: they were live until now, and are not merely put back.
-    fn returned(&self, class: &Class, chain: Chain, dropped: bool);
+    /// Blocks came back and found the class shut. `news`: whoever waits may not have seen them yet; not so what a cleaner puts
+    /// back that cleans for whoever waits.
+    fn returned(&self, class: &Class, chain: Chain, news: bool);
 }
 
 /// All memory of a pool.

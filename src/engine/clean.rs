@@ -26,7 +26,8 @@ impl Engine {
                 Err(Charge::Pressed) => break,
                 Err(Charge::Full) => {}
             }
-            let freed = self.clean_coldest(missing.saturating_sub(self.account.free()).max(1));
+            let missing = missing.saturating_sub(self.account.free()).max(1);
+            let freed = self.clean_coldest(missing, true);
             if freed == 0 {
                 break;
             }
@@ -40,36 +41,59 @@ impl Engine {
         false
     }
 
-    /// Cleans for the head of the queue, and to pay a debt.
+    /// Cleans for the head of the queue, and to pay a debt. One at a time: two would each have a part in hand that the other
+    /// can not see, and both could go away though together they had enough.
     pub(crate) fn help(&self) {
-        for _ in 0..ROUNDS {
-            let (missing, arrivals) = {
-                let mut state = lock(&self.state);
-                (self.shortfall(&mut state), state.arrivals)
-            };
-            if missing == 0 {
+        {
+            let mut state = lock(&self.state);
+            if state.helping {
+                state.again = true;
                 return;
             }
-            let freed = self.clean_coldest(missing);
+            state.helping = true;
+        }
+        let mut fruitless = 0;
+        loop {
+            let missing = {
+                let mut state = lock(&self.state);
+                state.again = false;
+                self.shortfall(&mut state)
+            };
+            let freed = if missing > 0 {
+                self.clean_coldest(missing, false)
+            } else {
+                0
+            };
             if freed > 0 {
                 self.give_back(freed);
-            } else if lock(&self.state).arrivals == arrivals {
+                fruitless = 0;
+                continue;
+            }
+            fruitless += 1;
+            // A task must not be kept for as long as others drop what is of no use to it.
+            let enough = fruitless == ROUNDS && self.bell.is_listening();
+            let mut state = lock(&self.state);
+            if !state.again || enough {
+                state.helping = false;
+                drop(state);
+                if enough {
+                    self.locked(|_| ());
+                }
                 return;
             }
-            // Otherwise blocks arrived while we had their neighbours in hand: together they may make whole spans.
         }
-        self.bell.ring();
     }
 
     /// Gives all queued memory back to the OS; answers bytes.
     pub(crate) fn trim(&self) -> u64 {
-        let freed = self.clean_coldest(u32::MAX);
+        let freed = self.clean_coldest(u32::MAX, true);
         self.give_back(freed);
         self.bytes_of(freed)
     }
 
-    /// Decommits queued spans, coldest class first, until `pages` are free or nothing is left. They are still charged.
-    fn clean_coldest(&self, pages: u32) -> u32 {
+    /// Decommits queued spans, coldest class first, until `pages` are free or nothing is left. They are still charged. `news`:
+    /// whether whoever waits is to be told of what is put back.
+    fn clean_coldest(&self, pages: u32, news: bool) -> u32 {
         let mut freed = 0;
         let mut done = None;
         while freed < pages {
@@ -87,7 +111,7 @@ impl Engine {
                 done = Some(key(&class));
                 self.collected(&mut state, class.collect())
             };
-            freed += self.clean(bag, pages - freed);
+            freed += self.clean(bag, pages - freed, news);
         }
         freed
     }
@@ -99,8 +123,8 @@ impl Engine {
         bag
     }
 
-    fn clean(&self, bag: Bag<'_>, pages: u32) -> u32 {
-        let freed = bag.clean(pages);
+    fn clean(&self, bag: Bag<'_>, pages: u32, news: bool) -> u32 {
+        let freed = bag.clean(pages, news);
         let cleaned = &self.counters.cleaned_bytes;
         cleaned.fetch_add(self.bytes_of(freed), Ordering::Relaxed);
         freed
@@ -157,7 +181,7 @@ impl Engine {
                 self.collected(&mut state, bag)
             };
             if !bag.is_empty() {
-                let freed = self.clean(bag, u32::MAX);
+                let freed = self.clean(bag, u32::MAX, true);
                 self.give_back(freed);
             }
         }

@@ -94,10 +94,12 @@ struct State {
     asleep: bool,
     /// The limit has changed: some who wait may wait for the impossible.
     recheck: bool,
-    /// Blocks were dropped under pressure, and are in the depots if no one could use them.
-    dropped: bool,
-    /// Grows with every such drop.
-    arrivals: u64,
+    /// Something has changed: cleaning may have become worth while for whoever waits.
+    news: bool,
+    /// Someone cleans for whoever waits.
+    helping: bool,
+    /// There was news meanwhile: the helper looks again.
+    again: bool,
     /// The reclaimer is to be rung when the lock is gone.
     ring: bool,
     /// Of a closed pool: committed bytes that are not queued, which is what buffers hold.
@@ -144,8 +146,9 @@ impl Engine {
                 orphaned: false,
                 asleep: true,
                 recheck: false,
-                dropped: false,
-                arrivals: 0,
+                news: false,
+                helping: false,
+                again: false,
                 ring: false,
                 outstanding: 0,
             }),
@@ -252,7 +255,11 @@ impl Engine {
         }
         let first = self.class_for(n).ok_or(Refused::TooLarge)?;
         if self.account.is_pressed() {
-            return Err(Refused::Full);
+            if self.account.debt() == 0 {
+                return Err(Refused::Full);
+            }
+            // Perhaps no one waits, and what is queued pays the debt.
+            self.help();
         }
         let limit = self.account.limit();
         let compact = self.arena.compact(first.id());
@@ -318,6 +325,7 @@ impl Engine {
     fn locked<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let mut state = lock(&self.state);
         let result = f(&mut state);
+        state.news = true;
         self.conclude(state);
         result
     }
@@ -331,11 +339,15 @@ impl Engine {
             let mut clean = false;
             let mut gone = false;
             if !more {
-                if std::mem::take(&mut state.dropped) && self.is_cleanable(&mut state) {
-                    // Whoever gets to it first: the head of the queue when it is polled, or the reclaimer.
-                    clean = !self.bell.is_listening();
-                    state.ring = true;
-                    wakers.extend(state.queue.call_head());
+                if std::mem::take(&mut state.news) && self.is_cleanable(&mut state) {
+                    if state.helping {
+                        state.again = true;
+                    } else {
+                        // Whoever gets to it first: the head of the queue when it is polled, or the reclaimer.
+                        clean = !self.bell.is_listening();
+                        state.ring = true;
+                        wakers.extend(state.queue.call_head());
+                    }
                 }
                 // Said once: nobody else may see it and free the pool a second time.
                 gone = state.outstanding == 0 && std::mem::take(&mut state.orphaned);
@@ -401,7 +413,7 @@ impl Engine {
     }
 
     /// The way of most drops under pressure: the head of the queue wants just such a block, gets it, and has all that it asked
-    /// for. Then nothing else has changed that could serve anyone, and there is one waker to wake.
+    /// for.
     fn hand_over(
         &self,
         state: &mut State,
@@ -430,9 +442,19 @@ impl Engine {
             _ => return Err(chain),
         }
         self.counters.handed_over.fetch_add(1, Ordering::Relaxed);
-        let waker = state.queue.finish_head();
-        self.settle(state);
-        Ok(waker)
+        Ok(state.queue.finish_head())
+    }
+
+    /// Whether the next in the queue, after one who got a block of `class`, can be no better off than that one was before: it
+    /// wants the same, and nothing at all is queued.
+    fn is_next_alike(&self, state: &mut State, class: &Class) -> bool {
+        let next = state.queue.head().and_then(|claim| claim.wants());
+        let alike = next.and_then(|want| self.class_for(want.n));
+        alike.is_some_and(|next| next.id() == class.id())
+            && self
+                .arena
+                .touched()
+                .all(|class| class.queued_in_depot() == 0)
     }
 
     fn satisfy(&self, claim: &mut Claim) -> bool {
@@ -591,13 +613,18 @@ impl Owner for Engine {
     }
 
     #[cold]
-    fn returned(&self, class: &Class, chain: Chain, dropped: bool) {
+    fn returned(&self, class: &Class, chain: Chain, news: bool) {
         // The chain keeps the pool until it is queued; from then on this does.
         let visit = self.visit();
         let mut state = lock(&self.state);
         match self.hand_over(&mut state, class, chain) {
             Ok(waker) => {
-                drop(state);
+                if self.is_next_alike(&mut state, class) {
+                    drop(state);
+                } else {
+                    state.news = true;
+                    self.conclude(state);
+                }
                 waker.into_iter().for_each(wake);
             }
             Err(chain) => {
@@ -609,9 +636,10 @@ impl Owner for Engine {
                     self.open(&mut state, class);
                     let asleep = std::mem::take(&mut state.asleep);
                     state.ring |= asleep;
-                } else if dropped {
-                    state.dropped = true;
-                    state.arrivals += 1;
+                } else {
+                    state.news |= news;
+                    // The helper has what was there before in its hands: together they may make whole spans.
+                    state.again |= news;
                 }
                 self.conclude(state);
             }

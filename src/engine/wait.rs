@@ -338,10 +338,6 @@ impl Engine {
             state.queue.remove(node)
         });
         drop(waker);
-        // Whoever is head now may need less than was waited for so far.
-        if self.is_cleanable(&mut lock(&self.state)) {
-            self.help();
-        }
     }
 
     /// Fails waiters, wherever they stand, whom the present limit can not serve.

@@ -148,3 +148,39 @@ fn newcomer_against_a_large_waiter() {
         assert!(matches!(got, Poll::Ready(Ok(_))), "not served");
     });
 }
+
+/// Trimming has in hand what a waiter wants, and tells it.
+#[test]
+fn trim_against_park() {
+    model("trim_against_park", 2, || {
+        let pool = Pool::new(2);
+        drop([pool.take(PAGE), pool.take(PAGE)]);
+        let other = thread::spawn({
+            let pool = pool.clone();
+            move || pool.engine().trim()
+        });
+        let got = pool.reserve(2 * PAGE).expect("granted");
+        other.join().unwrap();
+        pool.check(2 * PAGE as u64);
+        drop(got);
+    });
+}
+
+/// Two newcomers want a part each of what is queued in another size: one cleans, and must tell the other, who parks
+/// meanwhile, of what it puts back.
+#[test]
+fn two_who_clean() {
+    model("two_who_clean", 2, || {
+        let pool = Pool::new(4);
+        let all: [Handle; 4] = std::array::from_fn(|_| pool.take(PAGE));
+        drop(all);
+        let other = thread::spawn({
+            let pool = pool.clone();
+            move || pool.try_take(2 * PAGE)
+        });
+        let got = pool.reserve(2 * PAGE).expect("granted");
+        let other = other.join().unwrap();
+        pool.check(2 * PAGE as u64 * (1 + u64::from(other.is_some())));
+        drop((got, other));
+    });
+}
