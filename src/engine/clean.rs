@@ -135,9 +135,12 @@ impl Engine {
         if state.closed {
             return 0;
         }
-        let want = state.queue.head().and_then(|claim| claim.wants());
-        let class = want.and_then(|want| self.frugal_class_for(want.n).or(self.class_for(want.n)));
-        let pages = class.map_or(0, Class::pages);
+        let pages = state.queue.head().map_or(0, |claim| match claim.wants() {
+            Some(want) if claim.wants_together().is_empty() => {
+                self.candidates(want).map(Class::pages).min().unwrap_or(0)
+            }
+            _ => self.pages_together(claim.wants_together()),
+        });
         match self.account.debt() {
             0 => pages.saturating_sub(self.account.free()),
             debt => debt.saturating_add(pages),

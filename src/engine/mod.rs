@@ -19,6 +19,7 @@
 //! same shut words serve when the reclaimer goes to sleep (the first drop rings it), when the pool closes (drops are
 //! counted exactly), and when the last handle to the pool goes (a push then never touches a pool that is going away).
 
+mod claim;
 mod clean;
 mod close;
 #[cfg(offheap_loom)]
@@ -38,9 +39,11 @@ use crate::reclaim::Bell;
 use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::sys;
 
+pub(crate) use claim::Claim;
 pub(crate) use close::Owned;
-use wait::Want;
-pub(crate) use wait::{Claim, HasEngine, Wait};
+pub(crate) use wait::{HasEngine, Wait};
+
+use claim::Want;
 
 /// Blocks are dated in ticks of this many milliseconds; 32 bits of them last 13 years.
 const TICK_MS: u64 = 100;
@@ -201,31 +204,29 @@ impl Engine {
             .filter(|class| class.pages() <= limit)
     }
 
-    /// What a claim is charged for `n` bytes when it must not take more pages than it needs.
-    fn frugal_class_for(&self, n: usize) -> Option<&Class> {
-        let class = self.arena.class_for(n)?;
-        let class = self.arena.compact(class.id()).unwrap_or(class);
-        (class.pages() <= self.account.limit()).then_some(class)
+    /// Whether an empty pool could serve the claim.
+    fn fits(&self, claim: &Claim) -> bool {
+        match (claim.pages(), claim.wants()) {
+            (Some(pages), _) => pages <= u64::from(self.account.limit()),
+            (None, Some(want)) => self.class_for(want.n).is_some(),
+            (None, None) => true,
+        }
     }
 
-    /// Whether an empty pool could serve all of `sizes` at once.
-    fn fits(&self, sizes: &[usize]) -> bool {
-        if let &[n] = sizes {
-            return self.class_for(n).is_some();
-        }
-        let mut pages = 0;
-        for class in self.arena.classes() {
-            let serves = |&&n: &&usize| {
-                n > 0
-                    && self
-                        .frugal_class_for(n)
-                        .is_some_and(|own| own.id() == class.id())
-            };
-            let blocks = sizes.iter().filter(serves).count() as u64;
-            pages += blocks.div_ceil(u64::from(class.per_span())) * u64::from(class.pages());
-        }
-        let servable = |&n: &usize| n == 0 || self.frugal_class_for(n).is_some();
-        sizes.iter().all(servable) && pages <= u64::from(self.account.limit())
+    /// The classes that may serve a want, best first.
+    fn candidates(&self, want: Want) -> impl Iterator<Item = &Class> {
+        let limit = self.account.limit();
+        let first = match want.class {
+            Some(id) => Some(self.arena.class(id)),
+            None => self.arena.class_for(want.n),
+        };
+        let compact = first
+            .filter(|_| want.class.is_none())
+            .and_then(|first| self.arena.compact(first.id()));
+        [first, compact]
+            .into_iter()
+            .flatten()
+            .filter(move |class| class.pages() <= limit)
     }
 
     /// The largest `n` that the present limit can serve.
@@ -240,12 +241,15 @@ impl Engine {
     /// picture.
     #[inline]
     pub(crate) fn obtain(&self, n: usize) -> Result<Block, Refused> {
-        if let Some(class) = self.arena.class_for(n) {
-            if let Some(block) = class.pop() {
-                return Ok(block);
-            }
+        match self.obtain_fast(n) {
+            Some(block) => Ok(block),
+            None => self.obtain_slow(n),
         }
-        self.obtain_slow(n)
+    }
+
+    #[inline]
+    fn obtain_fast(&self, n: usize) -> Option<Block> {
+        self.arena.class_for(n)?.pop()
     }
 
     #[cold]
@@ -426,21 +430,12 @@ impl Engine {
         let Some(claim) = state.queue.head() else {
             return Err(chain);
         };
-        let fits = |want: Want| {
-            self.frugal_class_for(want.n)
-                .is_some_and(|own| own.id() == class.id())
-                || !want.frugal
-                    && self
-                        .class_for(want.n)
-                        .is_some_and(|own| own.id() == class.id())
+        let Some(want) = claim.wants().filter(|want| {
+            want.class.is_none() && self.candidates(*want).any(|own| own.id() == class.id())
+        }) else {
+            return Err(chain);
         };
-        match claim.wants() {
-            Some(want) if claim.wants_one() && fits(want) => {
-                let block = class.only(chain)?;
-                claim.accept(want, block, self.tick());
-            }
-            _ => return Err(chain),
-        }
+        claim.accept(want, class.only(chain)?, self.tick());
         self.counters.handed_over.fetch_add(1, Ordering::Relaxed);
         Ok(state.queue.finish_head())
     }
@@ -449,8 +444,8 @@ impl Engine {
     /// wants the same, and nothing at all is queued.
     fn is_next_alike(&self, state: &mut State, class: &Class) -> bool {
         let next = state.queue.head().and_then(|claim| claim.wants());
-        let alike = next.and_then(|want| self.class_for(want.n));
-        alike.is_some_and(|next| next.id() == class.id())
+        let next = next.and_then(|want| self.candidates(want).next());
+        next.is_some_and(|next| next.id() == class.id())
             && self
                 .arena
                 .touched()
@@ -459,6 +454,9 @@ impl Engine {
 
     fn satisfy(&self, claim: &mut Claim) -> bool {
         while let Some(want) = claim.wants() {
+            if self.pages_together(claim.wants_together()) > self.account.free() {
+                return false;
+            }
             match self.grant(want) {
                 Ok(Some(block)) => claim.accept(want, block, self.tick()),
                 Ok(None) => return false,
@@ -471,18 +469,24 @@ impl Engine {
         true
     }
 
+    /// The pages that so many blocks of small classes take beyond what is queued. Under the lock, while the classes are shut.
+    fn pages_together(&self, blocks: &[(ClassId, u32)]) -> u32 {
+        let pages = |&(id, count): &(ClassId, u32)| {
+            let class = self.arena.class(id);
+            let queued = class.queued_in_depot() / class.size() as u64;
+            let missing = u64::from(count).saturating_sub(queued);
+            missing.div_ceil(u64::from(class.per_span())) as u32 * class.pages()
+        };
+        blocks.iter().map(pages).sum()
+    }
+
     /// A block for the head of the queue, if there is one or its pages can be charged.
     fn grant(&self, want: Want) -> Result<Option<Block>, Refused> {
-        let first = if want.frugal {
-            self.frugal_class_for(want.n)
-        } else {
-            self.class_for(want.n)
-        };
-        let first = first.ok_or(Refused::TooLarge)?;
-        for class in [Some(first), self.arena.compact(first.id())]
-            .into_iter()
-            .flatten()
-        {
+        let mut candidates = self.candidates(want).peekable();
+        if candidates.peek().is_none() {
+            return Err(Refused::TooLarge);
+        }
+        for class in candidates {
             if let Some(block) = class.pop_locked() {
                 self.counters.handed_over.fetch_add(1, Ordering::Relaxed);
                 return Ok(Some(block));

@@ -1,19 +1,16 @@
 //! One reservation, from its first poll to its block.
 
-use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use super::claim::{Claim, Site};
 use super::{Engine, Refused, State};
-use crate::arena::{Block, Handle};
+use crate::arena::Handle;
 use crate::budget::{Node, Status, WakeList};
 use crate::sync::{lock, Ordering};
 
 /// One in so many parked reservations looks at the time. It costs more than all the rest of parking.
 const CLOCK_EVERY: u64 = 64;
-
-/// A line of code that reserves.
-pub(crate) type Site = &'static Location<'static>;
 
 /// Whatever leads to an engine and keeps it alive.
 pub(crate) trait HasEngine {
@@ -24,116 +21,6 @@ impl<T: HasEngine + ?Sized> HasEngine for &T {
     #[inline]
     fn engine(&self) -> &Engine {
         (**self).engine()
-    }
-}
-
-/// What a reservation asks for, and what it has got.
-#[derive(Debug)]
-pub(crate) struct Claim {
-    asked: Asked,
-    site: Site,
-    refused: Option<Refused>,
-}
-
-#[derive(Debug)]
-enum Asked {
-    One(usize, Option<Handle>),
-    /// In the order of the sizes; sizes of zero need no block.
-    Many(Vec<usize>, Vec<Option<Handle>>),
-}
-
-/// The next block that a claim wants.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Want {
-    pub(super) n: usize,
-    /// Whether the claim must make do with as few pages as possible, because it was found to fit on that condition.
-    pub(super) frugal: bool,
-}
-
-impl Claim {
-    pub(crate) fn one(n: usize, site: Site) -> Self {
-        Claim {
-            asked: Asked::One(n, None),
-            site,
-            refused: None,
-        }
-    }
-
-    pub(crate) fn many(sizes: Vec<usize>, site: Site) -> Self {
-        let blocks = Vec::with_capacity(sizes.len());
-        Claim {
-            asked: Asked::Many(sizes, blocks),
-            site,
-            refused: None,
-        }
-    }
-
-    fn sizes(&self) -> &[usize] {
-        match &self.asked {
-            Asked::One(n, _) => std::slice::from_ref(n),
-            Asked::Many(sizes, _) => sizes,
-        }
-    }
-
-    /// Bytes asked for.
-    pub(super) fn bytes(&self) -> u64 {
-        self.sizes().iter().map(|&n| n as u64).sum()
-    }
-
-    /// What is missing next; `None` when the claim is satisfied.
-    pub(super) fn wants(&mut self) -> Option<Want> {
-        let frugal = matches!(self.asked, Asked::Many(..));
-        let n = match &mut self.asked {
-            Asked::One(n, block) => (block.is_none() && *n > 0).then_some(*n)?,
-            Asked::Many(sizes, blocks) => {
-                while sizes.get(blocks.len()) == Some(&0) {
-                    blocks.push(None);
-                }
-                *sizes.get(blocks.len())?
-            }
-        };
-        Some(Want { n, frugal })
-    }
-
-    /// Whether the next block is all that is missing.
-    pub(super) fn wants_one(&self) -> bool {
-        match &self.asked {
-            Asked::One(..) => true,
-            Asked::Many(sizes, blocks) => blocks.len() + 1 == sizes.len(),
-        }
-    }
-
-    /// Takes a block for what is wanted next: it is live from now on. Allocates nothing: `many` made room.
-    pub(super) fn accept(&mut self, want: Want, block: Block, tick: u32) {
-        let granted = block.lease(want.n, self.site, tick);
-        match &mut self.asked {
-            Asked::One(_, block) => *block = Some(granted),
-            Asked::Many(_, blocks) => blocks.push(Some(granted)),
-        }
-    }
-
-    pub(super) fn refuse(&mut self, why: Refused) {
-        self.refused = Some(why);
-    }
-
-    /// Drops what was granted so far.
-    fn release(&mut self) {
-        match &mut self.asked {
-            Asked::One(_, block) => *block = None,
-            Asked::Many(_, blocks) => blocks.clear(),
-        }
-    }
-
-    /// Passes each grant to `f`, in the order of the sizes; none for zero bytes.
-    fn hand_out(&mut self, mut f: impl FnMut(Option<Handle>)) {
-        match &mut self.asked {
-            Asked::One(_, block) => f(block.take()),
-            Asked::Many(sizes, blocks) => {
-                // Trailing zeros are not asked for one by one.
-                blocks.resize_with(sizes.len(), || None);
-                blocks.drain(..).for_each(f);
-            }
-        }
     }
 }
 
@@ -197,7 +84,7 @@ impl<P: HasEngine> Wait<P> {
         // SAFETY: not waiting, so the payload is ours again.
         let done = unsafe {
             node.reset();
-            node.payload(|claim| match claim.refused.take() {
+            node.payload(|claim| match claim.take_refusal() {
                 Some(refused) => {
                     claim.release();
                     Err(refused)
@@ -225,7 +112,7 @@ impl<P: HasEngine> Wait<P> {
         unsafe {
             self.node.reset();
             self.node.payload(|claim| {
-                if granted && claim.refused.take().is_none() {
+                if granted && claim.take_refusal().is_none() {
                     engine.counters.cancelled.fetch_add(1, Ordering::Relaxed);
                 }
                 claim.release();
@@ -243,19 +130,24 @@ impl<P: HasEngine> Drop for Wait<P> {
 
 impl Engine {
     /// All that the claim asks for, without waiting; on failure nothing is held.
+    #[inline]
     fn obtain_claim(&self, claim: &mut Claim) -> Result<(), Refused> {
-        if let Asked::One(n, block) = &mut claim.asked {
-            if *n > 0 {
-                *block = Some(self.obtain(*n)?.lease(*n, claim.site, self.tick()));
-            } else if self.is_closed() {
-                return Err(Refused::Closed);
+        if let Some(want) = claim.single() {
+            if let Some(block) = self.obtain_fast(want.n) {
+                claim.accept(want, block, self.tick());
+                return Ok(());
             }
-            return Ok(());
         }
+        self.obtain_claim_slow(claim)
+    }
+
+    #[cold]
+    fn obtain_claim_slow(&self, claim: &mut Claim) -> Result<(), Refused> {
+        claim.plan(self.arena());
         if self.is_closed() {
             return Err(Refused::Closed);
         }
-        if !self.fits(claim.sizes()) {
+        if !self.fits(claim) {
             return Err(Refused::TooLarge);
         }
         while let Some(want) = claim.wants() {
@@ -343,7 +235,7 @@ impl Engine {
     /// Fails waiters, wherever they stand, whom the present limit can not serve.
     pub(super) fn refuse_too_large(&self, state: &mut State, wakers: &mut WakeList) {
         let too_large = |claim: &mut Claim| {
-            let too_large = !self.fits(claim.sizes());
+            let too_large = !self.fits(claim);
             if too_large {
                 claim.refuse(Refused::TooLarge);
             }
