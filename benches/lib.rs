@@ -1,6 +1,6 @@
 //! What the benchmarks of `offheap` share: whom the pool is compared with, what they have to do, and how it is counted.
 //!
-//! A [peer](peers) is a way to get a buffer. A [scenario](scenario) is written once, for any peer, and answers what it
+//! A [peer](peers) is a way to get a buffer. A [scenario] is written once, for any peer, and answers what it
 //! measured; it prints nothing. Three benchmarks run the scenarios:
 //!
 //! - `cargo bench -p offheap-benches --bench compare` runs all peers of a row by turns, in many short rounds, prints Markdown

@@ -35,7 +35,7 @@ BREAKS = [
     ("cancel_after_grant",
      [("src/engine/wait.rs",
        "                }\n                claim.release();\n            });\n        }",
-       "                }\n                let site = claim.site;\n                std::mem::forget(std::mem::replace(claim, Claim::one(0, site)));\n            });\n        }")],
+       "                }\n                let site = std::panic::Location::caller();\n                std::mem::forget(std::mem::replace(claim, Claim::one(0, site)));\n            });\n        }")],
      "a cancelled grant is not passed on"),
     ("cancel_in_mid_queue",
      [("src/budget/waiters.rs",

@@ -1,7 +1,9 @@
 //! More takers than room: each takes, holds for a while, gives back, and starts over, for a fixed time.
 //!
 //! What counts is how often anyone was served, how long each had to wait, and whether all were served alike. A wait is from
-//! asking to having the buffer; those that end after the time is over count as waits, but not as served.
+//! asking to having the buffer; those that end after the time is over count as waits, but not as served. Quantiles are over
+//! waits, not over takers: a few who are served all the time hide the many who are not, so look at the longest wait and at
+//! who was served least as well.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
