@@ -27,7 +27,7 @@ pub(crate) mod life;
 mod wait;
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Waker;
@@ -52,22 +52,36 @@ const TICK_MS: u64 = 100;
 #[derive(Debug)]
 pub(crate) struct Engine {
     arena: Arena,
-    account: Account,
-    state: Mutex<State>,
+    account: Line<Account>,
+    state: Line<Mutex<State>>,
     /// The limit as it was given; the account has it in whole pages.
     limit: AtomicU64,
     max_limit: u64,
     /// One for the pool's handles, or, once they are gone, for the buffers that are left; one for each drop that is
     /// at the waiters' lock. Whoever takes it to zero frees everything.
-    refs: AtomicUsize,
+    refs: Line<AtomicUsize>,
     /// Set once, by `close`.
     closed: AtomicU32,
     tick: AtomicU32,
     started: Instant,
     bell: Arc<Bell>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Line<Counters>,
     #[cfg(offheap_loom)]
     life: life::Life,
+}
+
+/// Keeps what changes often off the cache lines of what every reservation reads.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Line<T>(T);
+
+impl<T> Deref for Line<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 /// Events since the pool was built. All of them are off the fast path.
@@ -139,8 +153,8 @@ impl Engine {
         let classes = arena.classes().len();
         let engine = Box::new(Engine {
             arena,
-            account: Account::new(limit),
-            state: Mutex::new(State {
+            account: Line(Account::new(limit)),
+            state: Line(Mutex::new(State {
                 queue: Queue::new(),
                 closers: Queue::new(),
                 open: Vec::with_capacity(classes),
@@ -154,15 +168,15 @@ impl Engine {
                 again: false,
                 ring: false,
                 outstanding: 0,
-            }),
+            })),
             limit: AtomicU64::new(config.limit),
             max_limit: config.max_limit,
-            refs: AtomicUsize::new(1),
+            refs: Line(AtomicUsize::new(1)),
             closed: AtomicU32::new(0),
             tick: AtomicU32::new(0),
             started: Instant::now(),
             bell: Arc::default(),
-            counters: Counters::default(),
+            counters: Line::default(),
             #[cfg(offheap_loom)]
             life: life::Life::new(),
         });
