@@ -120,7 +120,8 @@ impl Arena {
     /// The class that serves `n` bytes, were the limit high enough for all classes; `None` above the largest.
     #[inline]
     pub(crate) fn class_for(&self, n: usize) -> Option<&Class> {
-        self.classes.get(self.sizes.class_for(n)? as usize)
+        let class = self.classes.get(usize::from(self.sizes.class_for(n)?))?;
+        (n <= class.size()).then_some(class)
     }
 
     #[inline]

@@ -8,6 +8,11 @@
 /// A class's number within its pool.
 pub(crate) type ClassId = u16;
 
+/// More than any limit has: four per doubling, from 2⁸ to 2⁵⁵ bytes.
+const RUNGS: usize = 192;
+/// A class that no pool has.
+const NO_CLASS: ClassId = ClassId::MAX;
+
 /// The smallest class.
 const SMALLEST: usize = 256;
 
@@ -34,8 +39,8 @@ impl Shape {
 #[derive(Debug)]
 pub(super) struct Sizes {
     shapes: Vec<Shape>,
-    /// The class that serves each rung of the ladder.
-    rungs: Vec<ClassId>,
+    /// The class that serves each rung of the ladder; in place, for it is read by every reservation.
+    rungs: [ClassId; RUNGS],
     /// For each class the one to fall back to when a whole span of it does not fit.
     compact: Vec<Option<ClassId>>,
 }
@@ -96,15 +101,18 @@ impl Sizes {
             .collect();
         shapes.extend((limit > 0).then(|| shape(limit)).flatten());
         let first_from = |least: usize| shapes.iter().position(|shape| shape.size >= least);
-        let rungs = (0..)
-            .map_while(|rung: usize| {
-                let below = rung.checked_sub(1).map_or(Some(0), rung_size)?;
-                let top = first_from(below + 1).map(|_| shapes.len() - 1)?;
-                // The top class may be smaller than the rung that it ends.
-                let class = rung_size(rung).and_then(first_from).unwrap_or(top);
-                Some(class as ClassId)
-            })
-            .collect();
+        let mut rungs = [NO_CLASS; RUNGS];
+        let served = (0..RUNGS).map_while(|rung| {
+            let below = rung.checked_sub(1).map_or(Some(0), rung_size)?;
+            let top = first_from(below + 1).map(|_| shapes.len() - 1)?;
+            // The top class may be smaller than the rung that it ends.
+            let class = rung_size(rung).and_then(first_from).unwrap_or(top);
+            Some(class as ClassId)
+        });
+        rungs
+            .iter_mut()
+            .zip(served)
+            .for_each(|(rung, class)| *rung = class);
         let compact = (0..shapes.len())
             .map(|id| {
                 let own = shapes[id];
@@ -122,11 +130,10 @@ impl Sizes {
         }
     }
 
+    /// The class of the rung that serves `n` bytes. The last class may be smaller than its rung: the caller compares.
     #[inline]
     pub(super) fn class_for(&self, n: usize) -> Option<ClassId> {
-        let class = *self.rungs.get(rung(n))?;
-        // Only the last rung can be larger than its class.
-        (n <= self.shapes[class as usize].size).then_some(class)
+        self.rungs.get(rung(n)).copied()
     }
 
     pub(super) fn compact(&self, id: ClassId) -> Option<ClassId> {
@@ -148,6 +155,13 @@ mod tests {
 
     const PAGE: usize = 4096;
 
+    /// As `Arena::class_for` does it.
+    fn class_for(sizes: &Sizes, n: usize) -> Option<ClassId> {
+        let id = sizes.class_for(n)?;
+        let shape = sizes.shapes.get(usize::from(id))?;
+        (n <= shape.size).then_some(id)
+    }
+
     #[test]
     fn four_rungs_per_doubling() {
         let sizes: Vec<_> = (0..9).map_while(rung_size).collect();
@@ -168,15 +182,15 @@ mod tests {
             let top = limit as usize / PAGE * PAGE;
             assert_eq!(sizes.shapes().last().unwrap().size, top);
             for n in (1..=top).step_by(if top > 65_536 { 61 } else { 1 }) {
-                let id = sizes.class_for(n).unwrap();
+                let id = class_for(&sizes, n).unwrap();
                 let shape = sizes.shapes[id as usize];
                 assert!(shape.size >= n && shape.span() <= top);
                 if shape.size != top && n > SMALLEST && 7 * PAGE <= top {
                     assert!(shape.size - n < shape.size / 5 + 1, "{n} -> {}", shape.size);
                 }
             }
-            assert_eq!(sizes.class_for(top + 1), None);
-            assert_eq!(sizes.class_for(usize::MAX), None);
+            assert_eq!(class_for(&sizes, top + 1), None);
+            assert_eq!(class_for(&sizes, usize::MAX), None);
         }
     }
 
@@ -216,7 +230,7 @@ mod tests {
             .shapes()
             .all(|s| s.size % PAGE == 0 && s.per_span == 1));
         assert_eq!(
-            sizes.shapes[sizes.class_for(1).unwrap() as usize].size,
+            sizes.shapes[class_for(&sizes, 1).unwrap() as usize].size,
             PAGE
         );
     }
@@ -226,7 +240,7 @@ mod tests {
         for limit in [0, 1, 4095] {
             let sizes = Sizes::new(limit, PAGE, false);
             assert_eq!(sizes.len(), 0);
-            assert_eq!(sizes.class_for(1), None);
+            assert_eq!(class_for(&sizes, 1), None);
         }
     }
 }
