@@ -19,6 +19,7 @@ impl Engine {
     /// Fails every waiter and every later reservation.
     pub(crate) fn close(&self) {
         self.locked(|state| self.close_locked(state));
+        self.trim();
     }
 
     fn close_locked(&self, state: &mut State) {
@@ -26,7 +27,6 @@ impl Engine {
             return;
         }
         self.closed.store(1, Ordering::Release);
-        state.ring = true;
         self.settle(state);
         // From here on pages and blocks only come back through the lock, so this count stays exact.
         let queued: u64 = self
@@ -53,7 +53,6 @@ impl Engine {
     }
 
     /// Bytes that buffers of a closed pool still hold.
-    #[cfg(offheap_loom)]
     pub(crate) fn outstanding(&self) -> u64 {
         lock(&self.state).outstanding
     }

@@ -650,6 +650,7 @@ impl Owner for Engine {
                 class.push_locked(chain, self.tick());
                 if state.closed {
                     state.outstanding -= bytes;
+                    state.ring |= state.outstanding == 0;
                 } else if !state.pressed {
                     self.open(&mut state, class);
                     let asleep = std::mem::take(&mut state.asleep);

@@ -53,7 +53,10 @@ impl Reclaimer {
         engine.touch_clock();
         engine.help();
         if engine.is_closed() {
-            engine.trim();
+            // Not earlier: what is being cleaned is not counted as home, and `closed` waits for no one but the users.
+            if engine.outstanding() == 0 {
+                engine.trim();
+            }
             return Next::Rung;
         }
         let due = *self.round.get_or_insert(now + self.idle / 2);

@@ -1,0 +1,137 @@
+//! Queued memory goes back to the OS when no one has used it for a while, and not before; nothing runs when there is none.
+
+#[cfg(target_os = "linux")]
+#[path = "support/smaps.rs"]
+mod smaps;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::BufMut;
+use offheap::Pool;
+
+const IDLE: Duration = Duration::from_millis(400);
+/// Far more than the slowest machine needs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Writes to `count` buffers of `n` bytes, and drops them all.
+fn burst(pool: &Pool, n: usize, count: usize) {
+    let mut buffers: Vec<_> = (0..count).map(|_| pool.try_reserve(n).unwrap()).collect();
+    for buffer in &mut buffers {
+        buffer.put_bytes(1, n);
+    }
+}
+
+fn until_nothing_is_committed(pool: &Pool) {
+    let started = Instant::now();
+    while pool.stats().committed > 0 {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "still there: {:?}",
+            pool.stats()
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let resident = smaps::resident(&pool.address_range());
+        assert!(
+            resident <= pool.stats().metadata,
+            "{resident} bytes are resident"
+        );
+    }
+}
+
+/// By the reclaimer's thread, for blocks of small classes, middling and large ones.
+#[test]
+fn what_no_one_uses_goes_back() {
+    let pool = Pool::builder()
+        .limit(16 << 20)
+        .decommit_after(IDLE)
+        .build()
+        .unwrap();
+    for _ in 0..2 {
+        let started = Instant::now();
+        burst(&pool, 300, 1000);
+        burst(&pool, 16 << 10, 200);
+        burst(&pool, 1 << 20, 4);
+        assert!(pool.stats().queued > 4 << 20);
+        until_nothing_is_committed(&pool);
+        assert!(started.elapsed() >= IDLE, "went back too soon");
+    }
+}
+
+/// By the reclaimer's task.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_no_one_uses_goes_back_in_a_runtime() {
+    let pool = Pool::builder()
+        .limit(16 << 20)
+        .decommit_after(IDLE)
+        .build()
+        .unwrap();
+    tokio::task::spawn_blocking(move || {
+        burst(&pool, 4096, 100);
+        until_nothing_is_committed(&pool);
+    })
+    .await
+    .unwrap();
+}
+
+/// What is in use all the time stays.
+#[test]
+fn what_is_used_stays() {
+    let pool = Pool::builder()
+        .limit(1 << 20)
+        .decommit_after(IDLE)
+        .build()
+        .unwrap();
+    burst(&pool, 64 << 10, 8);
+    let started = Instant::now();
+    let mut faults = 0;
+    while started.elapsed() < 4 * IDLE {
+        let before = pool.stats().committed;
+        burst(&pool, 64 << 10, 2);
+        faults += u32::from(before < 2 * (64 << 10));
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(faults, 0, "memory in use was given back");
+    let stats = pool.stats();
+    assert!(
+        stats.committed < 8 * (64 << 10),
+        "the rest was not: {stats:?}"
+    );
+}
+
+/// With everything live there is nothing to age, and the reclaimer sleeps; the first drop wakes it.
+#[test]
+fn the_first_drop_wakes_the_reclaimer() {
+    let pool = Pool::builder()
+        .limit(1 << 20)
+        .decommit_after(IDLE)
+        .build()
+        .unwrap();
+    let held = pool.try_reserve(64 << 10).unwrap();
+    thread::sleep(3 * IDLE);
+    drop(held);
+    until_nothing_is_committed(&pool);
+}
+
+#[test]
+fn trim_gives_back_at_once() {
+    let pool = Pool::builder().limit(16 << 20).build().unwrap();
+    burst(&pool, 1000, 100);
+    burst(&pool, 100_000, 10);
+    let kept = pool.try_reserve(1000).unwrap();
+    let before = pool.stats();
+    let freed = pool.trim() as u64;
+    let after = pool.stats();
+    assert_eq!(before.committed - after.committed, freed);
+    assert_eq!(
+        (after.live, after.queued),
+        (1024, after.stranded),
+        "all but the kept buffer's span"
+    );
+    drop(kept);
+    pool.trim();
+    until_nothing_is_committed(&pool);
+}
