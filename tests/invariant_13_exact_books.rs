@@ -72,10 +72,10 @@ fn snapshots_add_up_while_threads_work() {
                         let mut random = Random::new(seed + 1);
                         let mut kept = Vec::new();
                         for _ in 0..ROUNDS {
-                            let n = 1 + random.below(50_000) as usize;
+                            let n = 1 + random.below(50_000);
                             kept.extend(pool.try_reserve(n).ok());
                             if kept.len() > 5 {
-                                kept.swap_remove(random.below(5) as usize);
+                                kept.swap_remove(random.below(5));
                             }
                         }
                     })
