@@ -160,20 +160,28 @@ impl Pair {
                 assert_eq!(ours.remaining(), theirs.remaining());
                 assert_eq!(ours.chunk(), theirs.chunk());
                 assert_eq!(ours.remaining_mut(), ours.capacity() - ours.len());
-                assert!(ours == theirs && theirs == ours);
+                assert_eq!(ours, theirs);
+                assert_eq!(theirs, ours);
                 assert_eq!(hash(ours), hash(theirs));
                 assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
-                assert_eq!(format!("{ours:x} {ours:X}"), format!("{theirs:x} {theirs:X}"));
+                assert_eq!(
+                    format!("{ours:x} {ours:X}"),
+                    format!("{theirs:x} {theirs:X}")
+                );
             }
             Pair::Shared(ours, theirs) => {
                 assert_eq!(ours.len(), theirs.len());
                 assert_eq!(ours.is_empty(), theirs.is_empty());
                 assert_eq!(ours.remaining(), theirs.remaining());
                 assert_eq!(ours.chunk(), theirs.chunk());
-                assert!(ours == theirs && theirs == ours);
+                assert_eq!(ours, theirs);
+                assert_eq!(theirs, ours);
                 assert_eq!(hash(ours), hash(theirs));
                 assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
-                assert_eq!(format!("{ours:x} {ours:X}"), format!("{theirs:x} {theirs:X}"));
+                assert_eq!(
+                    format!("{ours:x} {ours:X}"),
+                    format!("{theirs:x} {theirs:X}")
+                );
                 assert!(ours.block_len() > 0 || ours.is_empty(), "it pins its block");
                 assert_eq!(ours.is_empty(), ours.block_len() == 0, "empty pins nothing");
             }
@@ -273,7 +281,8 @@ impl Model {
             return;
         }
         let which = which % self.pairs.len();
-        if let (Pair::Shared(ours, theirs), &Op::SliceRef(other, a, b)) = (&self.pairs[which], &op) {
+        if let (Pair::Shared(ours, theirs), &Op::SliceRef(other, a, b)) = (&self.pairs[which], &op)
+        {
             let other = &self.pairs[other % self.pairs.len()];
             let len = other.ours().len();
             let (a, b) = (a.min(len), b.min(len));
@@ -284,7 +293,8 @@ impl Model {
                     || ours.slice_ref(&other.ours()[a..b]),
                     || theirs.slice_ref(&other.theirs()[a..b]),
                 );
-                self.pairs.extend(parts.map(|(ours, theirs)| Pair::Shared(ours, theirs)));
+                self.pairs
+                    .extend(parts.map(|(ours, theirs)| Pair::Shared(ours, theirs)));
             }
             return;
         }
@@ -304,14 +314,18 @@ impl Model {
     fn unique(&mut self, mut ours: DirectBytesMut, mut theirs: BytesMut, op: Op) {
         let room = ours.capacity() - ours.len();
         // Theirs grows where ours panics.
-        let panics = |n: usize, before: &[u8], ours: &mut DirectBytesMut, f: &dyn Fn(&mut DirectBytesMut)| {
+        let panics = |n: usize,
+                      before: &[u8],
+                      ours: &mut DirectBytesMut,
+                      f: &dyn Fn(&mut DirectBytesMut)| {
             assert_eq!(attempt(|| f(ours)), None, "{n} bytes fit {room}");
             assert_eq!(&ours[..], before, "a panic writes nothing");
         };
         match op {
             Op::SplitTo(at) => {
                 let parts = both(|| ours.split_to(at), || theirs.split_to(at));
-                self.pairs.extend(parts.map(|(ours, theirs)| Pair::Unique(ours, theirs)));
+                self.pairs
+                    .extend(parts.map(|(ours, theirs)| Pair::Unique(ours, theirs)));
             }
             Op::SplitOff(at) => {
                 let capacity = ours.capacity();
@@ -321,7 +335,9 @@ impl Model {
                 }
                 if at > capacity && at <= theirs.capacity() {
                     assert_eq!(attempt(|| drop(ours.split_off(at))), None);
-                } else if let Some((back, rest)) = both(|| ours.split_off(at), || theirs.split_off(at)) {
+                } else if let Some((back, rest)) =
+                    both(|| ours.split_off(at), || theirs.split_off(at))
+                {
                     assert_eq!((ours.capacity(), back.capacity()), (at, capacity - at));
                     self.pairs.push(Pair::Unique(back, rest));
                 }
@@ -370,7 +386,9 @@ impl Model {
                 ours.put_bytes(value, n);
                 theirs.put_bytes(value, n);
             }
-            Op::PutBytes(value, n) => panics(n, &theirs, &mut ours, &|ours| ours.put_bytes(value, n)),
+            Op::PutBytes(value, n) => {
+                panics(n, &theirs, &mut ours, &|ours| ours.put_bytes(value, n))
+            }
             Op::Write(text) => {
                 let fits = text.len().min(room);
                 assert_eq!(ours.write(&text).unwrap(), fits);
@@ -398,7 +416,8 @@ impl Model {
                 }
             }
             Op::Freeze => {
-                self.pairs.push(Pair::Shared(ours.freeze(), theirs.freeze()));
+                self.pairs
+                    .push(Pair::Shared(ours.freeze(), theirs.freeze()));
                 return;
             }
             Op::Drop => return,
@@ -411,11 +430,13 @@ impl Model {
         match op {
             Op::SplitTo(at) => {
                 let parts = both(|| ours.split_to(at), || theirs.split_to(at));
-                self.pairs.extend(parts.map(|(ours, theirs)| Pair::Shared(ours, theirs)));
+                self.pairs
+                    .extend(parts.map(|(ours, theirs)| Pair::Shared(ours, theirs)));
             }
             Op::SplitOff(at) => {
                 let parts = both(|| ours.split_off(at), || theirs.split_off(at));
-                self.pairs.extend(parts.map(|(ours, theirs)| Pair::Shared(ours, theirs)));
+                self.pairs
+                    .extend(parts.map(|(ours, theirs)| Pair::Shared(ours, theirs)));
             }
             Op::Truncate(n) => {
                 ours.truncate(n);
@@ -436,11 +457,13 @@ impl Model {
             }
             Op::CopyToBytes(n) => {
                 let copies = both(|| ours.copy_to_bytes(n), || theirs.copy_to_bytes(n));
-                self.pairs.extend(copies.map(|(ours, theirs)| Pair::Foreign(ours, theirs)));
+                self.pairs
+                    .extend(copies.map(|(ours, theirs)| Pair::Foreign(ours, theirs)));
             }
             Op::Slice(start, end) => {
                 let parts = both(|| ours.slice((start, end)), || theirs.slice((start, end)));
-                self.pairs.extend(parts.map(|(ours, theirs)| Pair::Shared(ours, theirs)));
+                self.pairs
+                    .extend(parts.map(|(ours, theirs)| Pair::Shared(ours, theirs)));
             }
             Op::Clone => self.pairs.push(Pair::Shared(ours.clone(), theirs.clone())),
             Op::IntoBytes => {
@@ -453,7 +476,7 @@ impl Model {
             Op::TryIntoMut => {
                 if let Some(alone) = alone {
                     assert_eq!(ours.is_unique(), alone);
-                    assert_eq!(ours.clone().try_into_mut().is_ok(), false, "two handles");
+                    assert!(ours.clone().try_into_mut().is_err(), "two handles");
                 }
                 let (at, block) = (ours.as_ptr(), ours.block_len());
                 match ours.try_into_mut() {
@@ -721,7 +744,8 @@ fn fmt_write_is_all_or_nothing() {
     buffer.put_bytes(0, capacity - 3);
     assert_eq!(buffer.write_str("four"), Err(fmt::Error));
     assert_eq!(buffer.len(), capacity - 3);
-    assert_eq!(write!(buffer, "{}", 123), Ok(()));
+    let written = fmt::Write::write_fmt(&mut buffer, format_args!("{}", 123));
+    assert_eq!(written, Ok(()));
     assert!(buffer.ends_with(b"\x00123"));
     assert_eq!(buffer.write_char('x'), Err(fmt::Error));
     assert_eq!(buffer.write_str(""), Ok(()));
@@ -733,7 +757,10 @@ fn a_slice_that_does_not_fit_leaves_the_contents() {
     let mut buffer = unique(&pool, 256, b"hello");
     let available = buffer.capacity() - 5;
     let error = buffer.try_put_slice(&vec![1; available + 1]).unwrap_err();
-    assert_eq!((error.requested, error.available), (available + 1, available));
+    assert_eq!(
+        (error.requested, error.available),
+        (available + 1, available)
+    );
     assert!(error.to_string().contains("does not grow"));
     assert_eq!(buffer, b"hello"[..]);
     assert_eq!(buffer.try_put_slice(&vec![1; available]), Ok(()));

@@ -176,12 +176,7 @@ fn stamp(mut buffer: DirectBytesMut, seed: u64, len: usize) -> Live {
     }
 }
 
-fn apply(
-    pool: &Pool,
-    live: &mut Vec<Live>,
-    exchange: &Mutex<Vec<Live>>,
-    (which, seed, op): Step,
-) {
+fn apply(pool: &Pool, live: &mut Vec<Live>, exchange: &Mutex<Vec<Live>>, (which, seed, op): Step) {
     if let Op::Reserve(n) = op {
         if let Ok(buffer) = pool.try_reserve(n) {
             assert!(buffer.is_empty(), "bytes that nobody wrote");
@@ -270,10 +265,7 @@ fn apply(
         }
         (Handle::Shared(buffer), Op::Slice(a, b)) => {
             let range = between(a, b, len);
-            live.push(Live::shared(
-                buffer.slice(range.clone()),
-                &one.stamp[range],
-            ));
+            live.push(Live::shared(buffer.slice(range.clone()), &one.stamp[range]));
             one.handle = Handle::Shared(buffer);
         }
         (Handle::Shared(buffer), Op::SliceRef(a, b)) => {
@@ -437,7 +429,11 @@ fn what_the_last_user_wrote_is_not_readable() {
     first.put_bytes(b's', first.capacity());
     drop(first);
     let mut second = pool.try_reserve(1000).unwrap();
-    assert_eq!(second.as_ptr(), at, "not the same block: the test shows nothing");
+    assert_eq!(
+        second.as_ptr(),
+        at,
+        "not the same block: the test shows nothing"
+    );
     assert_eq!(second, b""[..]);
     assert!(second.split_to(0).is_empty() && second.split().is_empty());
     assert!(second.split_off(500).is_empty());

@@ -17,6 +17,14 @@ fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+fn multi_thread(workers: usize) -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
 /// Reserves and drops, with more tasks than there is room for; answers how many were served.
 async fn work(pool: Pool) -> usize {
     let tasks: Vec<_> = (0..16)
@@ -49,12 +57,7 @@ fn a_pool_used_from_everywhere() {
                 let pool = pool.clone();
                 scope.spawn(move || match workers {
                     0 => current_thread().block_on(work(pool)),
-                    _ => Builder::new_multi_thread()
-                        .worker_threads(workers)
-                        .enable_all()
-                        .build()
-                        .unwrap()
-                        .block_on(work(pool)),
+                    _ => multi_thread(workers).block_on(work(pool)),
                 })
             });
             for n in 1..200 {
@@ -68,18 +71,14 @@ fn a_pool_used_from_everywhere() {
     });
 }
 
-/// A runtime ends while its tasks wait and hold: their places are given up, and their buffers come back.
+/// A runtime ends while its tasks wait: their places are given up, and whoever waits elsewhere is served.
 #[test]
 fn a_runtime_that_ends_with_waiters_parked() {
     within(60, || {
         let pool = Pool::builder().limit(PAGE).build().unwrap();
         let held = pool.try_reserve(PAGE).unwrap();
         for _ in 0..3 {
-            let runtime = Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = multi_thread(2);
             for _ in 0..10 {
                 runtime.spawn(pool.reserve_owned(PAGE));
             }
@@ -133,7 +132,7 @@ const CHILD: &str = "OFFHEAP_TEST_WITHOUT_ADDRESS_SPACE";
 fn an_address_space_that_can_not_be_had() {
     if std::env::var_os(CHILD).is_some() {
         let pool = Pool::builder().name("huge").limit(1 << 30).build();
-        // From the heap, nothing is reserved ahead.
+        // From the heap nothing is reserved ahead.
         if !cfg!(offheap_heap) {
             println!("{}", pool.unwrap_err());
         }
@@ -141,25 +140,17 @@ fn an_address_space_that_can_not_be_had() {
         assert!(pool.try_reserve(1 << 20).is_ok());
         return;
     }
-    let test = std::env::current_exe().unwrap();
     let child = std::process::Command::new("sh")
         .args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\""])
-        .arg(test)
-        .args([
-            "an_address_space_that_can_not_be_had",
-            "--exact",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .arg(std::env::current_exe().unwrap())
+        .args(["an_address_space_that_can_not_be_had", "--exact"])
+        .args(["--nocapture", "--test-threads=1"])
         .env(CHILD, "1")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&child.stdout);
-    assert!(
-        child.status.success(),
-        "{text}{}",
-        String::from_utf8_lossy(&child.stderr)
-    );
+    let errors = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{text}{errors}");
     if !cfg!(offheap_heap) {
         for part in [
             "\"huge\"",
