@@ -118,3 +118,18 @@ const _: () = {
     unpin::<PollReserve>();
     unpin::<DirectBytesMut>();
 };
+
+/// Futures with a node that others reach must not be `Unpin`: for one that is, the call below is ambiguous.
+const _: () = {
+    trait Movable<A> {
+        fn check() {}
+    }
+    struct IsUnpin;
+    impl<T: ?Sized> Movable<()> for T {}
+    impl<T: ?Sized + Unpin> Movable<IsUnpin> for T {}
+    let _ = <Reserve<'static> as Movable<_>>::check;
+    let _ = <ReserveOwned as Movable<_>>::check;
+    let _ = <ReserveMany<'static> as Movable<_>>::check;
+    let _ = <CopyFromSlice<'static> as Movable<_>>::check;
+    let _ = <Closed<'static> as Movable<_>>::check;
+};

@@ -21,6 +21,8 @@ use crate::reclaim;
 const IDLE: Duration = Duration::from_secs(10);
 /// The clock of a pool has tenths of a second, and a round of ageing takes half the idle time.
 const LEAST_IDLE: Duration = Duration::from_millis(200);
+/// A year: nobody tells it from never, and it can be added to any time.
+const MOST_IDLE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A pool of off-heap buffers under a hard byte limit.
 ///
@@ -259,8 +261,8 @@ impl PoolBuilder {
         self
     }
 
-    /// How long memory may be queued and unused before it goes back to the OS: at least this long, and at most twice as long.
-    /// Default: 10 s; less than 0.2 s counts as 0.2 s.
+    /// How long memory may be queued and unused before it goes back to the OS: about this long, at most twice as long.
+    /// Default: 10 s; less than 0.2 s counts as 0.2 s, more than a year as a year.
     pub fn decommit_after(mut self, idle: Duration) -> Self {
         self.decommit_after = idle;
         self
@@ -311,7 +313,7 @@ impl PoolBuilder {
             recent: Recent::default(),
             engine,
         });
-        reclaim::start(&inner, self.decommit_after.max(LEAST_IDLE));
+        reclaim::start(&inner, self.decommit_after.clamp(LEAST_IDLE, MOST_IDLE));
         Ok(Pool { inner })
     }
 }
@@ -324,14 +326,16 @@ pin_project! {
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct Closed<'a> {
         pool: &'a Pool,
+        // Others reach it while it waits: it must not move.
+        #[pin]
         node: Node<()>,
     }
 
     impl PinnedDrop for Closed<'_> {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
+            let this = this.into_ref().project_ref();
             if this.node.status() == Status::Waiting {
-                this.pool.engine().forget_closer(this.node);
+                this.pool.engine().forget_closer(&this.node);
             }
         }
     }
@@ -348,17 +352,17 @@ impl Future for Closed<'_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
+        let this = self.into_ref().project_ref();
         let engine = this.pool.engine();
         match this.node.status() {
             Status::Idle => {
                 engine.close();
                 // SAFETY: the node is idle; pinned from here on, it leaves by `forget_closer` when it is dropped.
-                if unsafe { engine.await_closed(this.node, cx.waker().clone()) } {
+                if unsafe { engine.await_closed(&this.node, cx.waker().clone()) } {
                     return Poll::Ready(());
                 }
             }
-            Status::Waiting => engine.renew_closer(this.node, cx.waker().clone()),
+            Status::Waiting => engine.renew_closer(&this.node, cx.waker().clone()),
             Status::Done => {}
         }
         match this.node.status() {

@@ -33,8 +33,7 @@ pub(crate) struct Class {
     id: ClassId,
     cap: u32,
     shard_mask: usize,
-    /// Made when the class first grows, so that unused classes cost nothing.
-    shards: OnceLock<Box<[Shard]>>,
+    shards: Box<[Shard]>,
     headers: Table<Header>,
     memory: Spans,
     depot: Depot,
@@ -123,13 +122,14 @@ impl Class {
     ) -> Class {
         let blocks = shape.spans * shape.per_span as usize;
         let (least, most) = MAGAZINE_CAP;
+        let shards = shards.next_power_of_two();
         let cap = (MAGAZINE_BYTES / 2 / shape.size).clamp(least as usize, most as usize) as u32;
-        let class = Class {
+        Class {
             shape,
             id,
             cap,
-            shard_mask: shards.next_power_of_two() - 1,
-            shards: OnceLock::new(),
+            shard_mask: shards - 1,
+            shards: (0..shards).map(|_| Shard(Magazine::new())).collect(),
             headers: Table::new(space, headers, blocks),
             memory: Spans::new(space, memory, shape.span(), shape.spans),
             depot: Depot::new(),
@@ -140,18 +140,7 @@ impl Class {
             cleaning: Mutex::new(()),
             wraps: AtomicU64::new(0),
             owner: OnceLock::new(),
-        };
-        if cfg!(offheap_loom) {
-            // Loom does not see what std's `OnceLock` synchronises.
-            class.touch();
         }
-        class
-    }
-
-    fn touch(&self) {
-        let shard = |_| Shard(Magazine::new());
-        self.shards
-            .get_or_init(|| (0..=self.shard_mask).map(shard).collect());
     }
 
     /// # Safety
@@ -198,15 +187,12 @@ impl Class {
     }
 
     fn shards(&self) -> &[Shard] {
-        self.shards.get().map_or(&[], |shards| shards)
+        &self.shards
     }
 
     #[inline]
-    fn magazine(&self) -> Option<&Magazine> {
-        let shards = self.shards.get()?;
-        shards
-            .get(shard_hint() & self.shard_mask)
-            .map(|shard| &shard.0)
+    fn magazine(&self) -> &Magazine {
+        &self.shards[shard_hint() & self.shard_mask].0
     }
 
     // ---- taking -------------------------------------------------------------------------------------------------
@@ -214,7 +200,7 @@ impl Class {
     /// A block from this thread's own magazine.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Block> {
-        self.magazine()?.pop(self.headers())
+        self.magazine().pop(self.headers())
     }
 
     /// A block from the chain that this thread's magazine set aside, or from the depot; the batch it came with moves to the
@@ -222,7 +208,7 @@ impl Class {
     pub(crate) fn take(&self) -> Option<Block> {
         let headers = self.headers();
         let batch = self
-            .magazine()?
+            .magazine()
             .pop_spare(headers)
             .or_else(|| self.depot.pop(headers, Access::Calm))?;
         Some(self.split_batch(batch))
@@ -270,7 +256,6 @@ impl Class {
             growth.clean = headers.next(growth.clean);
         }
         drop(growth);
-        self.touch();
         let mut rest = None;
         for link in (first + 2..=first + per_span).rev() {
             rest = Some(headers.stack(headers.block(link), rest));
@@ -287,11 +272,7 @@ impl Class {
         let class: *const Class = block.header().class();
         // SAFETY: see above; each arm below ends with the step that queues the block.
         let class = unsafe { &*class };
-        let pushed = match class.magazine() {
-            Some(magazine) => magazine.push(class.headers(), block, class.cap),
-            None => Pushed::Shut(Chain::of(block)),
-        };
-        match pushed {
+        match class.magazine().push(class.headers(), block, class.cap) {
             Pushed::Kept => {}
             Pushed::Spilled(chain) => class.put(chain, class.owner().tick(), true),
             Pushed::Shut(chain) => class.owner().returned(class, chain, true),
@@ -305,11 +286,7 @@ impl Class {
 
     /// Queues blocks in this thread's magazine if it is empty, otherwise in the depot.
     pub(crate) fn put_near(&self, chain: Chain) {
-        let full = match self.magazine() {
-            Some(magazine) => magazine.fill(chain),
-            None => Err(chain),
-        };
-        if let Err(chain) = full {
+        if let Err(chain) = self.magazine().fill(chain) {
             self.put_back(chain, self.owner().tick());
         }
     }
@@ -487,7 +464,7 @@ impl Class {
 
     /// A span can go when all its blocks are here. They are counted in the header of the span's first block.
     fn clean_shared_spans(&self, mut chains: Chains<'_>, pages: u32, news: bool) -> u32 {
-        let _cleaning = lock(&self.cleaning);
+        let cleaning = lock(&self.cleaning);
         let headers = self.headers();
         let per_span = self.shape.per_span;
         let count_of = |block: &Header| {
@@ -541,6 +518,7 @@ impl Class {
         }
 
         // The rest goes back in chains that a magazine can take, and the counts go back to zero.
+        let mut back = Chains::none(headers);
         let mut batch = None;
         while let Some(chain) = kept {
             let (block, below) = headers.split(chain);
@@ -548,7 +526,7 @@ impl Class {
             count_of(block.header()).store(0, Ordering::Relaxed);
             let chain = headers.stack(block, batch);
             if kept.is_none() || chain.len(headers) >= self.cap {
-                self.put(chain, last_stamp, news);
+                back.push(chain, last_stamp);
                 batch = None;
             } else {
                 batch = Some(chain);
@@ -560,6 +538,11 @@ impl Class {
             let span = headers.block(cleaned);
             cleaned = first.chain.load(Ordering::Relaxed);
             self.retire(span);
+        }
+        // What is put back may wake others, or be cleaned right away, so without the lock.
+        drop(cleaning);
+        while let Some((chain, stamp)) = back.pop() {
+            self.put(chain, stamp, news);
         }
         freed
     }

@@ -112,6 +112,16 @@ impl Header {
         self.owner.with_mut(|_| ());
     }
 
+    /// The block is reclaimed; its owner's only.
+    #[inline]
+    fn end(&self, state: u64) {
+        let ended = (state & !REFS).wrapping_add(GENERATION);
+        self.state.store(ended, Ordering::Relaxed);
+        if state >> 32 == u64::from(u32::MAX) {
+            self.class().generation_wrapped();
+        }
+    }
+
     /// Whether anyone holds the block, as far as an observer can tell.
     fn is_live(&self) -> bool {
         self.state.load(Ordering::Relaxed) & REFS != 0
@@ -210,6 +220,19 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// Takes the block back from a grant that no one has seen, without queueing it.
+    pub(crate) fn into_block(self) -> Block {
+        debug_assert!(self.is_unique());
+        let header = self.header();
+        let state = header.state.load(Ordering::Relaxed);
+        header.end(state);
+        let block = Block(self.0);
+        std::mem::forget(self);
+        block
+    }
+}
+
 impl Clone for Handle {
     /// Retains: one more handle.
     #[inline]
@@ -239,12 +262,7 @@ impl Drop for Handle {
         }
         // This was the last handle, so no one else touches the state: a plain store will do.
         header.owned();
-        header
-            .state
-            .store((state & !REFS).wrapping_add(GENERATION), Ordering::Relaxed);
-        if state >> 32 == u64::from(u32::MAX) {
-            header.class().generation_wrapped();
-        }
+        header.end(state);
         Class::recycle(Block(self.0));
     }
 }

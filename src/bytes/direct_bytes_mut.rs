@@ -18,7 +18,7 @@ use crate::arena::Handle;
 /// through [`BufMut`], [`io::Write`] or `tokio::io::AsyncReadExt::read_buf`, and is shared by [`freeze`](Self::freeze).
 /// Dropping it queues the block for the next reservation; in calm that takes no lock, no system call and no allocation.
 ///
-/// An empty buffer keeps its block: `clear` and use it again.
+/// An empty buffer keeps its block: `clear` and use it again. One without capacity lets go of it.
 ///
 /// # Examples
 ///
@@ -164,6 +164,14 @@ impl DirectBytesMut {
         self.ptr = unsafe { self.ptr.add(cnt) };
         self.len = self.len.saturating_sub(cnt);
         self.cap -= cnt;
+        self.let_go_if_useless();
+    }
+
+    /// Without capacity there is nothing to keep the block for.
+    fn let_go_if_useless(&mut self) {
+        if self.cap == 0 {
+            self.handle = None;
+        }
     }
 
     /// Sets the length.
@@ -267,6 +275,7 @@ impl DirectBytesMut {
         let back = self.piece(at, self.len.saturating_sub(at), self.cap - at);
         self.cap = at;
         self.len = self.len.min(at);
+        self.let_go_if_useless();
         back
     }
 

@@ -187,11 +187,27 @@ impl Claim {
         }
     }
 
+    /// Turns what was granted so far back into blocks: no one has seen it.
+    pub(super) fn take_back(&mut self, f: impl FnMut(Block)) {
+        match &mut self.asked {
+            Asked::One(_, grant) => grant.take().into_iter().map(Handle::into_block).for_each(f),
+            Asked::Many(many) => {
+                many.granted = 0;
+                many.grants
+                    .iter_mut()
+                    .filter_map(Option::take)
+                    .map(Handle::into_block)
+                    .for_each(f);
+            }
+        }
+    }
+
     /// Passes each grant to `f`, in the order of the sizes; none for zero bytes.
     pub(super) fn hand_out(&mut self, mut f: impl FnMut(Option<Handle>)) {
         match &mut self.asked {
             Asked::One(_, grant) => f(grant.take()),
-            Asked::Many(many) => many.grants.drain(..).for_each(f),
+            // Nothing is wanted after that.
+            Asked::Many(many) => std::mem::take(many).grants.into_iter().for_each(f),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Always in three steps. Under the waiters' lock the coldest class's queued blocks are collected; without the lock
 //! whole spans among them are decommitted; then the rest is queued again, and the pages are given back, or spent by
 //! the one who cleaned. Anyone may clean: a reservation that helps itself, the head of the queue when it is polled,
-//! the reclaimer, and the dropping thread when no reclaimer listens. They do not wait for each other.
+//! the reclaimer, and the dropping thread when no reclaimer answers.
 
 use super::{Engine, State};
 use crate::arena::{Bag, Class, Idle};
@@ -18,6 +18,10 @@ impl Engine {
     /// Charges `pages` for a newcomer, cleaning what is missing. What was cleaned is kept until there is enough: no other
     /// newcomer takes it meanwhile.
     pub(super) fn make_room(&self, pages: u32) -> bool {
+        let queued = self.arena.queued() / sys::page_size() as u64;
+        if u64::from(self.account.free()) + queued < u64::from(pages) {
+            return false;
+        }
         let mut held = 0;
         while held < pages {
             let missing = pages - held;
@@ -86,7 +90,8 @@ impl Engine {
 
     /// Gives all queued memory back to the OS; answers bytes.
     pub(crate) fn trim(&self) -> u64 {
-        let freed = self.clean_coldest(u32::MAX, true);
+        // On a closed pool what can not be cleaned is no news: it would be cleaned again for ever.
+        let freed = self.clean_coldest(u32::MAX, !self.is_closed());
         self.give_back(freed);
         self.bytes_of(freed)
     }
@@ -180,7 +185,7 @@ impl Engine {
                 }
                 // Untouched for a whole round, which is half the time that memory may idle.
                 class.settle(idle, now.wrapping_sub(ticks / 2));
-                let bag = class.collect_old(|stamp| now.wrapping_sub(stamp) >= ticks);
+                let bag = class.collect_old(|stamp| now.wrapping_sub(stamp) as i32 >= ticks as i32);
                 self.collected(&mut state, bag)
             };
             if !bag.is_empty() {

@@ -119,6 +119,14 @@ impl Engine {
         drop(visit);
     }
 
+    /// Whether buffers are all that is left of the pool.
+    pub(super) fn is_orphan_with_buffers(&self) -> bool {
+        self.is_closed() && {
+            let state = lock(&self.state);
+            state.orphaned && state.outstanding > 0
+        }
+    }
+
     pub(super) fn visit(&self) -> Visit<'_> {
         self.check_alive();
         self.refs.fetch_add(1, Ordering::Relaxed);

@@ -314,6 +314,8 @@ impl Engine {
         self.locked(|state| {
             if !state.pressed {
                 self.open(state, class);
+                let asleep = std::mem::take(&mut state.asleep);
+                state.ring |= asleep;
             }
         });
         class.take()
@@ -362,7 +364,8 @@ impl Engine {
                         state.again = true;
                     } else {
                         // Whoever gets to it first: the head of the queue when it is polled, or the reclaimer.
-                        clean = !self.bell.is_listening();
+                        // A ring that was not answered yet says that the reclaimer may be starved.
+                        clean = !self.bell.is_listening() || self.bell.is_rung();
                         state.ring = true;
                         wakers.extend(state.queue.call_head());
                     }
@@ -399,6 +402,7 @@ impl Engine {
             if state.closed {
                 if let Some(claim) = state.queue.head() {
                     claim.refuse(Refused::Closed);
+                    state.outstanding -= self.take_back(claim);
                     wakers.extend(state.queue.finish_head());
                 } else if state.outstanding == 0 && !state.closers.is_empty() {
                     wakers.extend(state.closers.finish_head());
@@ -426,6 +430,9 @@ impl Engine {
             self.account.set_pressed(pressed);
             if pressed {
                 self.shut_all(state);
+            } else if state.asleep && self.arena.queued() > 0 {
+                state.asleep = false;
+                state.ring = true;
             }
         }
     }
@@ -523,6 +530,17 @@ impl Engine {
             };
         }
         Ok(None)
+    }
+
+    /// Queues what a refused claim was granted so far; answers its bytes.
+    fn take_back(&self, claim: &mut Claim) -> u64 {
+        let mut bytes = 0;
+        claim.take_back(|block| {
+            let class = self.arena.class(block.header().class().id());
+            bytes += class.size() as u64;
+            class.push_locked(Chain::of(block), self.tick());
+        });
+        bytes
     }
 
     fn open(&self, state: &mut State, class: &Class) {
@@ -650,7 +668,7 @@ impl Owner for Engine {
                 class.push_locked(chain, self.tick());
                 if state.closed {
                     state.outstanding -= bytes;
-                    state.ring |= state.outstanding == 0;
+                    state.ring |= news && state.outstanding == 0;
                 } else if !state.pressed {
                     self.open(&mut state, class);
                     let asleep = std::mem::take(&mut state.asleep);
@@ -662,6 +680,10 @@ impl Owner for Engine {
                 }
                 self.conclude(state);
             }
+        }
+        if news && self.is_orphan_with_buffers() {
+            // Nobody else will.
+            self.trim();
         }
         drop(visit);
     }

@@ -238,6 +238,7 @@ impl Engine {
             let too_large = !self.fits(claim);
             if too_large {
                 claim.refuse(Refused::TooLarge);
+                self.take_back(claim);
             }
             too_large
         };

@@ -19,7 +19,8 @@ pub struct Holder {
     pub count: u64,
     /// Bytes of those blocks, at their class's size.
     pub bytes: u64,
-    /// Age of the oldest, to a tenth of a second.
+    /// Age of the oldest. The pool's clock ticks in tenths of a second, and only when a reservation leaves the fast path or the
+    /// reclaimer has a turn: an age can be too high by the time between two of these.
     pub oldest: Duration,
 }
 

@@ -32,6 +32,11 @@ impl Bell {
         }
     }
 
+    /// Whether a ring has not been answered yet.
+    pub(crate) fn is_rung(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_listening(&self) -> bool {
         self.listening.load(Ordering::Acquire)
     }

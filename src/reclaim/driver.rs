@@ -13,6 +13,9 @@ use super::{Bell, Next, Reclaimer};
 use crate::pool::Inner;
 use crate::reserve::unpark_this_thread;
 
+/// A reclaimer that panics every time is a defect; the pool goes on without it.
+const MAX_RESTARTS: u32 = 8;
+
 /// Starts the reclaimer of a new pool.
 pub(crate) fn start(pool: &Arc<Inner>, idle: Duration) {
     let watch = Watch::new(Arc::downgrade(pool), pool.engine().bell().clone(), idle);
@@ -37,6 +40,8 @@ struct Watch {
     idle: Duration,
     reclaimer: Option<Reclaimer>,
     place: Place,
+    /// How often it was started again after a panic.
+    restarts: u32,
     #[cfg(feature = "tracing")]
     report: Option<Instant>,
 }
@@ -50,31 +55,31 @@ impl Watch {
             idle,
             reclaimer: None,
             place: Place::Task,
+            restarts: 0,
             #[cfg(feature = "tracing")]
             report: None,
         }
     }
 
     /// One turn; `None` when the pool is gone.
-    fn turn(&mut self) -> Option<Next> {
+    fn turn(&mut self, now: Instant) -> Option<Next> {
         let pool = self.pool.upgrade()?;
         let engine = pool.engine();
         let reclaimer = self
             .reclaimer
             .get_or_insert_with(|| Reclaimer::new(engine, self.idle));
-        let next = reclaimer.turn(engine);
+        let next = reclaimer.turn(engine, now);
         #[cfg(feature = "tracing")]
         if engine.is_awaited() {
-            return Some(self.report(&pool, next));
+            return Some(self.report(&pool, next, now));
         }
         Some(next)
     }
 
     /// Tells, once a second, who keeps a closed pool from being done.
     #[cfg(feature = "tracing")]
-    fn report(&mut self, pool: &Inner, next: Next) -> Next {
+    fn report(&mut self, pool: &Inner, next: Next, now: Instant) -> Next {
         const EVERY: Duration = Duration::from_secs(1);
-        let now = Instant::now();
         let due = *self.report.get_or_insert(now + EVERY);
         let due = if now < due {
             due
@@ -100,7 +105,8 @@ impl Watch {
 
     async fn run_in_task(mut self) {
         let bell = self.bell.clone();
-        while let Some(next) = self.turn() {
+        // The runtime's clock, which a test may have stopped.
+        while let Some(next) = self.turn(tokio::time::Instant::now().into_std()) {
             let rung = poll_fn(|cx| bell.poll_rung(cx));
             match next {
                 Next::Rung => rung.await,
@@ -116,7 +122,7 @@ impl Watch {
         let _ = thread::Builder::new().name(name).spawn(move || {
             let mut watch = self;
             watch.place = Place::Thread;
-            while let Some(next) = watch.turn() {
+            while let Some(next) = watch.turn(Instant::now()) {
                 watch.wait(next);
             }
         });
@@ -143,6 +149,12 @@ impl Drop for Watch {
         if self.pool.strong_count() == 0 || self.place == Place::Spawning {
             return;
         }
-        Watch::new(self.pool.clone(), self.bell.clone(), self.idle).run_on_thread();
+        let panicked = thread::panicking();
+        if panicked && self.restarts == MAX_RESTARTS {
+            return;
+        }
+        let mut next = Watch::new(self.pool.clone(), self.bell.clone(), self.idle);
+        next.restarts = self.restarts + u32::from(panicked);
+        next.run_on_thread();
     }
 }

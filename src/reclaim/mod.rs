@@ -47,9 +47,8 @@ impl Reclaimer {
         }
     }
 
-    /// Does what is to be done now.
-    pub(crate) fn turn(&mut self, engine: &Engine) -> Next {
-        let now = Instant::now();
+    /// Does what is to be done at this time.
+    pub(crate) fn turn(&mut self, engine: &Engine, now: Instant) -> Next {
         engine.touch_clock();
         engine.help();
         if engine.is_closed() {

@@ -10,6 +10,9 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::OnceLock;
 
+/// Whether address space is reserved ahead.
+pub(crate) const RESERVES: bool = false;
+
 pub(crate) fn page_size() -> usize {
     4096
 }
@@ -46,7 +49,7 @@ impl Spans {
 
     fn layout(&self) -> std::alloc::Layout {
         std::alloc::Layout::from_size_align(self.span, page_size())
-            .expect("a span is at most isize::MAX bytes: `Layout::take` checked it")
+            .expect("a span is at most a limit, which is at most isize::MAX bytes")
     }
 
     /// Makes span `index` usable. Callers hold the class's growth lock.

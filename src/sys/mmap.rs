@@ -15,6 +15,9 @@ const DATA_STEP: usize = 2 << 20;
 /// Header tables are opened in steps of at least this many bytes.
 const TABLE_STEP: usize = 64 << 10;
 
+/// Whether address space is reserved ahead.
+pub(crate) const RESERVES: bool = true;
+
 pub(crate) fn page_size() -> usize {
     rustix::param::page_size()
 }

@@ -37,6 +37,9 @@ pub(crate) struct Layout {
 impl Layout {
     /// Takes `len` bytes, in whole pages, and says at which offset; `None` where the address space ends.
     pub(crate) fn take(&mut self, len: usize) -> Option<usize> {
+        if !source::RESERVES {
+            return Some(0);
+        }
         let offset = self.len;
         self.len = len
             .checked_next_multiple_of(page_size())

@@ -8,7 +8,7 @@ use super::*;
 
 /// Invariant 7, no lost wake-up: a drop against a reservation that is about to park.
 ///
-/// Seen to fail when `Engine::settle` shuts the classes before it sets the pressed bit, or not at all.
+/// Seen to fail when `Engine::settle` does not shut the classes.
 #[test]
 fn drop_against_park() {
     model("drop_against_park", 3, || {
