@@ -261,7 +261,7 @@ impl PoolBuilder {
         self
     }
 
-    /// How long memory may be queued and unused before it goes back to the OS: about this long, at most twice as long.
+    /// How long memory may be queued and unused before it goes back to the OS: at least this long, at most twice as long.
     /// Default: 10 s; less than 0.2 s counts as 0.2 s, more than a year as a year.
     pub fn decommit_after(mut self, idle: Duration) -> Self {
         self.decommit_after = idle;

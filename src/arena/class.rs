@@ -79,7 +79,7 @@ pub(crate) struct Idle {
     marks: Vec<u64>,
 }
 
-/// Queued blocks of a class, coldest first, that belong to whoever has this value.
+/// Queued blocks of a class that belong to whoever has this value.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Bag<'a> {
@@ -97,17 +97,26 @@ impl Bag<'_> {
         self.chains.blocks() * self.class.size() as u64
     }
 
-    /// Decommits whole spans, coldest first, until `pages` are free or nothing is left, and puts the rest back. Answers the
-    /// pages freed: the spans may be grown into again, and are still charged. `news`: see [`Owner::returned`].
-    pub(crate) fn clean(self, pages: u32, news: bool) -> u32 {
-        self.class.clean(self.chains, pages, news)
+    /// The class whose blocks these are.
+    pub(crate) fn class(&self) -> &Class {
+        self.class
+    }
+
+    /// Decommits whole spans until `pages` are free or nothing is left. Answers the pages freed, and what stays queued. The
+    /// spans may be grown into again, and are still charged.
+    pub(crate) fn clean(self, pages: u32) -> (u32, Self) {
+        let class = self.class;
+        let (freed, chains) = if class.shape.per_span == 1 {
+            class.clean_blocks(self.chains, pages)
+        } else {
+            class.clean_shared_spans(self.chains, pages)
+        };
+        (freed, Bag { class, chains })
     }
 
     /// Queues everything in the depot. Under the waiters' lock.
-    pub(crate) fn put_back_locked(mut self) {
-        while let Some((chain, stamp)) = self.chains.pop() {
-            self.class.push_locked(chain, stamp);
-        }
+    pub(crate) fn put_back_locked(self) {
+        self.class.depot.put_all(self.chains);
     }
 }
 
@@ -151,10 +160,13 @@ impl Class {
         debug_assert!(bound.is_ok());
     }
 
+    fn owner_ptr(&self) -> NonNull<dyn Owner> {
+        self.owner.get().expect("bound when the pool was built").0
+    }
+
     fn owner(&self) -> &dyn Owner {
-        let owner = self.owner.get().expect("bound when the pool was built");
         // SAFETY: `bind`'s caller vouches that the owner outlives the use of its classes.
-        unsafe { owner.0.as_ref() }
+        unsafe { self.owner_ptr().as_ref() }
     }
 
     pub(crate) fn id(&self) -> ClassId {
@@ -183,7 +195,7 @@ impl Class {
     }
 
     fn headers(&self) -> Headers<'_> {
-        Headers(&self.headers)
+        Headers::of(&self.headers)
     }
 
     fn shards(&self) -> &[Shard] {
@@ -219,7 +231,7 @@ impl Class {
         for shard in self.shards() {
             let mut chains = shard.0.steal(self.headers()).into_iter().flatten();
             if let Some(batch) = chains.next() {
-                chains.for_each(|other| self.put_back(other, self.owner().tick()));
+                chains.for_each(|other| self.put_back(other));
                 return Some(self.split_batch(batch));
             }
         }
@@ -267,33 +279,50 @@ impl Class {
 
     /// Queues a block whose last handle has gone. Nothing of the pool may be touched after this.
     #[inline]
-    pub(super) fn recycle(block: Block) {
+    pub(crate) fn recycle(block: Block) {
         // The block keeps its class alive until it is queued, and not a moment longer.
         let class: *const Class = block.header().class();
-        // SAFETY: see above; each arm below ends with the step that queues the block.
+        // SAFETY: see above; the pool may be gone once the push has kept the block.
         let class = unsafe { &*class };
         match class.magazine().push(class.headers(), block, class.cap) {
             Pushed::Kept => {}
-            Pushed::Spilled(chain) => class.put(chain, class.owner().tick(), true),
-            Pushed::Shut(chain) => class.owner().returned(class, chain, true),
+            Pushed::Spilled(chain) => {
+                let stamp = class.owner().tick();
+                let headers = class.headers();
+                if let Err(chain) = class.depot.push(headers, chain, stamp, Access::Calm) {
+                    Class::bring_home(class, chain);
+                }
+            }
+            Pushed::Shut(chain) => Class::bring_home(class, chain),
         }
     }
 
-    /// Queues blocks that were taken but not used.
-    fn put_back(&self, chain: Chain, stamp: u32) {
-        self.put(chain, stamp, true);
+    /// Takes dropped blocks to the owner, and frees it after the last of them. Takes a pointer, because what it points to
+    /// may be gone when this returns.
+    #[cold]
+    fn bring_home(class: *const Class, chain: Chain) {
+        // SAFETY: the chain keeps its class until `returned` has queued it.
+        let owner = unsafe { &*class }.owner_ptr();
+        // SAFETY: the chain keeps the owner as well, and then what is counted here does.
+        unsafe {
+            owner.as_ref().refs().fetch_add(1, Ordering::Relaxed);
+            owner.as_ref().returned(&*class, chain);
+            super::release(owner);
+        }
     }
 
     /// Queues blocks in this thread's magazine if it is empty, otherwise in the depot.
     pub(crate) fn put_near(&self, chain: Chain) {
         if let Err(chain) = self.magazine().fill(chain) {
-            self.put_back(chain, self.owner().tick());
+            self.put_back(chain);
         }
     }
 
-    fn put(&self, chain: Chain, stamp: u32, news: bool) {
+    /// Queues blocks that were taken but not used in the depot.
+    fn put_back(&self, chain: Chain) {
+        let stamp = self.owner().tick();
         if let Err(chain) = self.depot.push(self.headers(), chain, stamp, Access::Calm) {
-            self.owner().returned(self, chain, news);
+            self.owner().returned(self, chain);
         }
     }
 
@@ -365,20 +394,34 @@ impl Class {
         self.depot.len() * self.shape.size as u64
     }
 
-    /// Takes all that is queued, coldest first. Under the waiters' lock, in any state of the pool.
-    pub(crate) fn collect(&self) -> Bag<'_> {
+    /// Takes what is to be cleaned to get `pages`, from the depot before the magazines. Blocks that share their span with others
+    /// are all taken, to see which spans are complete. Under the waiters' lock, in any state of the pool.
+    pub(crate) fn collect(&self, pages: u32) -> Bag<'_> {
         let headers = self.headers();
+        let wanted = match self.shape.per_span {
+            1 => pages.div_ceil(self.shape.pages),
+            _ => u32::MAX,
+        };
+        let mut missing = wanted;
         let mut chains = Chains::none(headers);
-        let tick = self.owner().tick();
-        for shard in self.shards() {
-            for chain in shard.0.steal(headers).into_iter().flatten() {
-                chains.push(chain, tick);
-            }
-        }
-        // The depot's newest chain is on top, so its oldest is pushed last and comes first.
-        let mut depot = self.depot.take_all(headers);
-        while let Some((chain, stamp)) = depot.pop() {
+        let mut take = |chain: Chain, stamp| {
+            missing = missing.saturating_sub(chain.len(headers));
             chains.push(chain, stamp);
+            missing > 0
+        };
+        let mut more = wanted > 0;
+        while more {
+            let Some((chain, stamp)) = self.depot.pop_locked(headers) else {
+                break;
+            };
+            more = take(chain, stamp);
+        }
+        let tick = self.owner().tick();
+        let mut shards = self.shards().iter();
+        while let Some(shard) = shards.next().filter(|_| more) {
+            for chain in shard.0.steal(headers).into_iter().flatten() {
+                more = take(chain, tick);
+            }
         }
         Bag {
             class: self,
@@ -402,17 +445,9 @@ impl Class {
 
     /// Takes what has been in the depot for so long that `expired` says so of its stamp. Under the waiters' lock.
     pub(crate) fn collect_old(&self, expired: impl Fn(u32) -> bool) -> Bag<'_> {
-        let headers = self.headers();
-        let mut old = Chains::none(headers);
-        let mut young = Chains::none(headers);
-        let mut all = self.depot.take_all(headers);
-        while let Some((chain, stamp)) = all.pop() {
-            let side = if expired(stamp) { &mut old } else { &mut young };
-            side.push(chain, stamp);
-        }
-        while let Some((chain, stamp)) = young.pop() {
-            self.push_locked(chain, stamp);
-        }
+        let mut young = self.depot.take_all(self.headers());
+        let old = young.split_off(expired);
+        self.depot.put_all(young);
         Bag {
             class: self,
             chains: old,
@@ -426,44 +461,37 @@ impl Class {
             .unwrap_or_else(|| self.owner().tick())
     }
 
-    /// Decommits whole spans until `pages` are free or nothing is left, and puts the rest back. The spans may be grown into
-    /// again when this returns; their pages are still charged.
-    fn clean(&self, chains: Chains<'_>, pages: u32, news: bool) -> u32 {
-        if self.shape.per_span == 1 {
-            self.clean_blocks(chains, pages, news)
-        } else {
-            self.clean_shared_spans(chains, pages, news)
-        }
-    }
-
     /// Each block is a span of its own.
-    fn clean_blocks(&self, mut chains: Chains<'_>, pages: u32, news: bool) -> u32 {
+    fn clean_blocks<'a>(&self, mut chains: Chains<'a>, pages: u32) -> (u32, Chains<'a>) {
+        let headers = self.headers();
         let mut freed = 0;
-        while let Some((chain, stamp)) = chains.pop() {
-            let mut rest = Some(chain);
-            while let Some(chain) = rest.take() {
-                if freed >= pages {
-                    self.put(chain, stamp, news);
-                    break;
+        // Locked memory (`mlockall`) can not be given back: it stays queued and charged.
+        let mut kept = Chains::none(headers);
+        while freed < pages {
+            let Some((chain, stamp)) = chains.pop() else {
+                break;
+            };
+            let (block, below) = headers.split(chain);
+            if let Some(below) = below {
+                chains.push(below, stamp);
+            }
+            // SAFETY: the block is the whole span, and it is ours.
+            match unsafe { self.memory.decommit(block.header().index() as usize) } {
+                Ok(()) => {
+                    self.retire(block);
+                    freed += self.shape.pages;
                 }
-                let (block, below) = self.headers().split(chain);
-                rest = below;
-                // SAFETY: the block is the whole span, and it is ours.
-                match unsafe { self.memory.decommit(block.header().index() as usize) } {
-                    Ok(()) => {
-                        self.retire(block);
-                        freed += self.shape.pages;
-                    }
-                    // Locked memory (`mlockall`) can not be given back: it stays queued and charged.
-                    Err(_) => self.put(Chain::of(block), stamp, news),
-                }
+                Err(_) => kept.push(Chain::of(block), stamp),
             }
         }
-        freed
+        while let Some((chain, stamp)) = kept.pop() {
+            chains.push(chain, stamp);
+        }
+        (freed, chains)
     }
 
     /// A span can go when all its blocks are here. They are counted in the header of the span's first block.
-    fn clean_shared_spans(&self, mut chains: Chains<'_>, pages: u32, news: bool) -> u32 {
+    fn clean_shared_spans<'a>(&'a self, mut chains: Chains<'a>, pages: u32) -> (u32, Chains<'a>) {
         let cleaning = lock(&self.cleaning);
         let headers = self.headers();
         let per_span = self.shape.per_span;
@@ -539,12 +567,8 @@ impl Class {
             cleaned = first.chain.load(Ordering::Relaxed);
             self.retire(span);
         }
-        // What is put back may wake others, or be cleaned right away, so without the lock.
         drop(cleaning);
-        while let Some((chain, stamp)) = back.pop() {
-            self.put(chain, stamp, news);
-        }
-        freed
+        (freed, back)
     }
 
     /// The span that starts with `first` is clean now and may be grown into again.

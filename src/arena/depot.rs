@@ -49,6 +49,9 @@ impl Depot {
         let count = u64::from(chain.len(headers));
         top.stamp.store(stamp, Ordering::Relaxed);
         let mut seen = self.word.load();
+        if !Self::may(seen, access) {
+            return Err(chain);
+        }
         self.len.fetch_add(count, Ordering::Relaxed);
         loop {
             if !Self::may(seen, access) {
@@ -79,6 +82,30 @@ impl Depot {
             }
         }
         None
+    }
+
+    /// Takes the newest chain, and its stamp. Under the waiters' lock.
+    pub(super) fn pop_locked(&self, headers: Headers<'_>) -> Option<(Chain, u32)> {
+        let chain = self.pop(headers, Access::Locked)?;
+        let stamp = headers.header(chain.top()).stamp.load(Ordering::Relaxed);
+        Some((chain, stamp))
+    }
+
+    /// Adds chains on top, in their order. Under the waiters' lock.
+    pub(super) fn put_all(&self, chains: Chains<'_>) {
+        let Some(last) = chains.last() else {
+            return;
+        };
+        self.len.fetch_add(chains.blocks(), Ordering::Relaxed);
+        let last = chains.headers.header(last);
+        let mut seen = self.word.load();
+        loop {
+            last.chain.store(seen.top(), Ordering::Relaxed);
+            match self.word.replace(seen, chains.top) {
+                Ok(()) => return,
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// Takes all chains, newest first. Under the waiters' lock.
@@ -145,8 +172,40 @@ impl<'a> Chains<'a> {
         Some((chain, header.stamp.load(Ordering::Relaxed)))
     }
 
+    /// Keeps the chains up to the first whose stamp is `old`, and answers the others.
+    pub(super) fn split_off(&mut self, old: impl Fn(u32) -> bool) -> Chains<'a> {
+        let mut above = None;
+        let mut link = self.top;
+        while link != NIL {
+            let header = self.headers.header(link);
+            if old(header.stamp.load(Ordering::Relaxed)) {
+                break;
+            }
+            above = Some(header);
+            link = header.chain.load(Ordering::Relaxed);
+        }
+        match above {
+            Some(above) => above.chain.store(NIL, Ordering::Relaxed),
+            None => self.top = NIL,
+        }
+        Chains {
+            headers: self.headers,
+            top: link,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.top == NIL
+    }
+
+    fn last(&self) -> Option<u32> {
+        let mut last = None;
+        let mut link = self.top;
+        while link != NIL {
+            last = Some(link);
+            link = self.headers.header(link).chain.load(Ordering::Relaxed);
+        }
+        last
     }
 
     /// How many blocks there are.

@@ -225,8 +225,9 @@ impl Handle {
     pub(crate) fn into_block(self) -> Block {
         debug_assert!(self.is_unique());
         let header = self.header();
+        // The generation stays: nobody can have seen this one.
         let state = header.state.load(Ordering::Relaxed);
-        header.end(state);
+        header.state.store(state & !REFS, Ordering::Relaxed);
         let block = Block(self.0);
         std::mem::forget(self);
         block
@@ -260,7 +261,8 @@ impl Drop for Handle {
             }
             fence(Ordering::Acquire);
         }
-        // This was the last handle, so no one else touches the state: a plain store will do.
+        // This was the last handle, so no one else touches the state: a plain store will do. (Handles that can be made from
+        // none would need a CAS here.)
         header.owned();
         header.end(state);
         Class::recycle(Block(self.0));

@@ -11,10 +11,11 @@ mod magazine;
 mod sizes;
 
 use std::io;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::sys::{self, Space, Table};
 
 pub(crate) use class::{Bag, Class, Idle};
@@ -28,9 +29,30 @@ pub(crate) trait Owner: Send + Sync {
     /// The pool's clock.
     fn tick(&self) -> u32;
 
-    /// Blocks came back and found the class shut. `news`: whoever waits may not have seen them yet; not so what a cleaner puts
-    /// back that cleans for whoever waits.
-    fn returned(&self, class: &Class, chain: Chain, news: bool);
+    /// Blocks came back and found the class shut.
+    fn returned(&self, class: &Class, chain: Chain);
+
+    /// How many there are who keep the owner, apart from its queued and its leased blocks.
+    fn refs(&self) -> &AtomicUsize;
+
+    /// Frees the owner, and all memory with it.
+    fn end(self: Box<Self>);
+}
+
+/// Gives one of an owner's `refs` back, and with the last of them the owner. Not a method: what `self` points to may be gone
+/// before this returns, even where someone else takes the last.
+///
+/// # Safety
+///
+/// The caller has one of `refs`, and does not touch the owner again. The owner was leaked from a box.
+pub(crate) unsafe fn release(owner: NonNull<dyn Owner>) {
+    // SAFETY: the caller's reference keeps the owner up to here.
+    let refs: *const AtomicUsize = unsafe { owner.as_ref() }.refs();
+    // SAFETY: as above.
+    if unsafe { (*refs).fetch_sub(1, Ordering::AcqRel) } == 1 {
+        // SAFETY: that was the last: no handle, no buffer and no drop under way is left.
+        unsafe { Box::from_raw(owner.as_ptr()) }.end();
+    }
 }
 
 /// All memory of a pool.
@@ -213,16 +235,23 @@ impl Chain {
 }
 
 /// A class's headers by link. A link is an index plus one, so that zero is none.
+///
+/// A pointer, because the table may go while a push that has just queued its block returns.
 #[derive(Debug, Clone, Copy)]
-struct Headers<'a>(&'a Table<Header>);
+struct Headers<'a>(NonNull<Table<Header>>, PhantomData<&'a Table<Header>>);
 
 impl<'a> Headers<'a> {
     #[inline]
+    fn of(table: &'a Table<Header>) -> Self {
+        Headers(NonNull::from(table), PhantomData)
+    }
+
+    #[inline]
     fn header(self, link: u32) -> &'a Header {
         debug_assert_ne!(link, NIL);
-        // SAFETY: links are made from appended headers only, and travel through a word or `Header::next` that was
-        // published with Release and read with Acquire.
-        unsafe { self.0.get(link as usize - 1) }
+        // SAFETY: the table is there while there is a link to look up; links are made from appended headers only, and travel
+        // through a word or `Header::next` that was published with Release and read with Acquire.
+        unsafe { self.0.as_ref().get(link as usize - 1) }
     }
 
     #[inline]

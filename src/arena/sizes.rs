@@ -2,8 +2,9 @@
 //!
 //! Sizes form a *ladder*: 256 bytes, then four steps per doubling, up to the limit, which is the top class itself, in
 //! whole pages. A *span* is the shortest run of whole pages that blocks fill without remainder, so that block `i` simply
-//! lies at `i × size`: one block for every size that is whole pages (16 KiB and more always are), at most seven pages for
-//! the others. Rungs whose span would not fit below the limit are left out; the next larger class serves them.
+//! lies at `i × size`: one block for every size that is whole pages, at most seven pages for the others. Rungs whose span
+//! would not fit below the limit, or (where pages are large) would be more than 64 KiB, are left out; the next larger
+//! class serves them.
 
 /// A class's number within its pool.
 pub(crate) type ClassId = u16;
@@ -15,6 +16,9 @@ const NO_CLASS: ClassId = ClassId::MAX;
 
 /// The smallest class.
 const SMALLEST: usize = 256;
+
+/// Of spans that several blocks share; what is stranded is less than that for each span in use.
+const LARGEST_SHARED_SPAN: usize = 64 << 10;
 
 /// A class's dimensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,9 @@ impl Sizes {
         let shape = |size: usize| {
             let per_span = page / gcd(size, page);
             let span = size.checked_mul(per_span)?;
+            if per_span > 1 && span > LARGEST_SHARED_SPAN {
+                return None;
+            }
             let spans = limit.checked_div(span).filter(|&n| n > 0)?;
             Some(Shape {
                 size,

@@ -52,6 +52,18 @@ pub(super) struct Want {
     index: usize,
 }
 
+impl Many {
+    fn take_back_from(&mut self, first: usize, f: impl FnMut(Block)) {
+        let granted = self.wants.get(first..self.granted).unwrap_or_default();
+        granted
+            .iter()
+            .filter_map(|want| self.grants[want.index].take())
+            .map(Handle::into_block)
+            .for_each(f);
+        self.granted = self.granted.min(first);
+    }
+}
+
 impl Claim {
     pub(crate) fn one(n: usize, site: Site) -> Self {
         Claim {
@@ -176,29 +188,23 @@ impl Claim {
         self.refused.take()
     }
 
-    /// Drops what was granted so far.
+    /// Queues what was granted so far: no one has seen it.
     pub(super) fn release(&mut self) {
-        match &mut self.asked {
-            Asked::One(_, grant) => *grant = None,
-            Asked::Many(many) => {
-                many.grants.fill_with(|| None);
-                many.granted = 0;
-            }
-        }
+        self.take_back(Class::recycle);
     }
 
     /// Turns what was granted so far back into blocks: no one has seen it.
     pub(super) fn take_back(&mut self, f: impl FnMut(Block)) {
         match &mut self.asked {
             Asked::One(_, grant) => grant.take().into_iter().map(Handle::into_block).for_each(f),
-            Asked::Many(many) => {
-                many.granted = 0;
-                many.grants
-                    .iter_mut()
-                    .filter_map(Option::take)
-                    .map(Handle::into_block)
-                    .for_each(f);
-            }
+            Asked::Many(many) => many.take_back_from(0, f),
+        }
+    }
+
+    /// Turns those back that are wanted together, where only some of them could be had.
+    pub(super) fn take_back_together(&mut self, f: impl FnMut(Block)) {
+        if let Asked::Many(many) = &mut self.asked {
+            many.take_back_from(many.small_from, f);
         }
     }
 

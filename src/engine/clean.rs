@@ -11,10 +11,13 @@ use crate::budget::Charge;
 use crate::sync::{lock, Ordering};
 use crate::sys;
 
-/// After this many fruitless rounds in a row, cleaning is left to the reclaimer.
-const ROUNDS: u32 = 16;
+/// After this many fruitless tries in a row, cleaning is left to the reclaimer.
+const TRIES: u32 = 16;
 
 impl Engine {
+    /// Rounds of ageing in the time that memory may be queued and unused.
+    pub(crate) const ROUNDS: u32 = 4;
+
     /// Charges `pages` for a newcomer, cleaning what is missing. What was cleaned is kept until there is enough: no other
     /// newcomer takes it meanwhile.
     pub(super) fn make_room(&self, pages: u32) -> bool {
@@ -75,7 +78,7 @@ impl Engine {
             }
             fruitless += 1;
             // A task must not be kept for as long as others drop what is of no use to it.
-            let enough = fruitless == ROUNDS && self.bell.is_listening();
+            let enough = fruitless == TRIES && self.bell.is_listening();
             let mut state = lock(&self.state);
             if !state.again || enough {
                 state.helping = false;
@@ -114,7 +117,7 @@ impl Engine {
                     break;
                 };
                 done = Some(key(&class));
-                self.collected(&mut state, class.collect())
+                self.collected(&mut state, class.collect(pages - freed))
             };
             freed += self.clean(bag, pages - freed, news);
         }
@@ -129,10 +132,29 @@ impl Engine {
     }
 
     fn clean(&self, bag: Bag<'_>, pages: u32, news: bool) -> u32 {
-        let freed = bag.clean(pages, news);
+        let (freed, rest) = bag.clean(pages);
         let cleaned = &self.counters.cleaned_bytes;
         cleaned.fetch_add(self.bytes_of(freed), Ordering::Relaxed);
+        if !rest.is_empty() {
+            self.put_back(rest, news);
+        }
         freed
+    }
+
+    /// Queues what a cleaner collected and could not clean, or did not need to.
+    fn put_back(&self, rest: Bag<'_>, news: bool) {
+        let mut state = lock(&self.state);
+        if state.closed {
+            state.outstanding -= rest.bytes();
+            state.ring |= news && state.outstanding == 0;
+        } else if !state.pressed {
+            self.open(&mut state, rest.class());
+        } else {
+            state.news |= news;
+            state.again |= news;
+        }
+        rest.put_back_locked();
+        self.conclude(state);
     }
 
     /// Pages that are missing for the head of the queue, and to pay a debt.
@@ -174,6 +196,9 @@ impl Engine {
     /// `ticks` goes back to the OS. Sleeps through pressure: then whoever waits decides what is cleaned.
     pub(crate) fn age(&self, idle: &mut [Idle], ticks: u32) {
         let now = self.touch_clock();
+        // Stamps are of the last time that someone looked at the clock, which each round does.
+        let round = ticks / Self::ROUNDS + 1;
+        let old = (ticks + round) as i32;
         for (class, idle) in self.arena.classes().iter().zip(idle) {
             if class.queued() == 0 {
                 continue;
@@ -183,9 +208,9 @@ impl Engine {
                 if state.pressed {
                     return;
                 }
-                // Untouched for a whole round, which is half the time that memory may idle.
-                class.settle(idle, now.wrapping_sub(ticks / 2));
-                let bag = class.collect_old(|stamp| now.wrapping_sub(stamp) as i32 >= ticks as i32);
+                // Untouched for a whole round.
+                class.settle(idle, now.wrapping_sub(ticks / Self::ROUNDS));
+                let bag = class.collect_old(|stamp| now.wrapping_sub(stamp) as i32 >= old);
                 self.collected(&mut state, bag)
             };
             if !bag.is_empty() {

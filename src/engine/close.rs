@@ -4,7 +4,7 @@
 //! what buffers still hold can be counted exactly, and `closed().await` knows when the last of them is gone.
 //!
 //! When the last handle to a pool goes, the pool is closed as well, and is an *orphan*: its buffers are all that keeps it.
-//! A drop must not touch a pool that another drop may free meanwhile, so drops at the lock count themselves as visits.
+//! A drop must not touch a pool that another drop may free meanwhile, so drops at the lock count themselves in `refs`.
 //! The handle's own reference passes to the buffers, and is given up by whoever brings the last of them home.
 
 use std::ops::Deref;
@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use std::task::Waker;
 
 use super::{Engine, State};
+use crate::arena::release;
 use crate::budget::{Node, Status};
 use crate::sync::{lock, Ordering};
 
@@ -33,7 +34,7 @@ impl Engine {
             .arena
             .touched()
             .map(|class| {
-                let bag = class.collect();
+                let bag = class.collect(u32::MAX);
                 let bytes = bag.bytes();
                 bag.put_back_locked();
                 bytes
@@ -105,7 +106,6 @@ impl Engine {
 
     /// The last handle to the pool is gone; the buffers that are left keep the memory.
     fn orphan(&self) {
-        let visit = self.visit();
         let left = self.locked(|state| {
             self.close_locked(state);
             state.orphaned = true;
@@ -116,7 +116,6 @@ impl Engine {
         if left {
             self.trim();
         }
-        drop(visit);
     }
 
     /// Whether buffers are all that is left of the pool.
@@ -127,37 +126,10 @@ impl Engine {
         }
     }
 
-    pub(super) fn visit(&self) -> Visit<'_> {
-        self.check_alive();
-        self.refs.fetch_add(1, Ordering::Relaxed);
-        Visit(self)
-    }
-
     /// Under loom, fails if the pool is already freed.
     pub(super) fn check_alive(&self) {
         #[cfg(offheap_loom)]
         self.life.check();
-    }
-
-    pub(super) fn unref(&self) {
-        self.check_alive();
-        if self.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
-            #[cfg(offheap_loom)]
-            return self.life.end();
-            #[cfg(not(offheap_loom))]
-            // SAFETY: this was the last reference: no handle, no buffer and no drop under way is left, and the box was
-            // leaked by `build`.
-            drop(unsafe { Box::from_raw(std::ptr::from_ref(self).cast_mut()) });
-        }
-    }
-}
-
-/// Keeps the engine while a drop is at the waiters' lock.
-pub(super) struct Visit<'a>(&'a Engine);
-
-impl Drop for Visit<'_> {
-    fn drop(&mut self) {
-        self.0.unref();
     }
 }
 
@@ -182,6 +154,10 @@ impl Deref for Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
+        // One more, for as long as this takes: the handle's own passes to the buffers.
+        self.refs.fetch_add(1, Ordering::Relaxed);
         self.orphan();
+        // SAFETY: leaked by `build`, and counted just above.
+        unsafe { release(self.0) };
     }
 }

@@ -182,7 +182,7 @@ impl Engine {
         });
         let engine = NonNull::from(Box::leak(engine));
         let owner: NonNull<dyn Owner> = engine;
-        // SAFETY: just leaked, and freed only by `unref` once no block is outstanding.
+        // SAFETY: just leaked, and freed only once no block is outstanding.
         unsafe { engine.as_ref().arena.bind(owner) };
         Ok(Owned(engine))
     }
@@ -314,8 +314,6 @@ impl Engine {
         self.locked(|state| {
             if !state.pressed {
                 self.open(state, class);
-                let asleep = std::mem::take(&mut state.asleep);
-                state.ring |= asleep;
             }
         });
         class.take()
@@ -384,7 +382,8 @@ impl Engine {
                 self.help();
             }
             if gone {
-                self.unref();
+                // Not the last: whoever comes here has one of its own.
+                self.refs.fetch_sub(1, Ordering::AcqRel);
             }
             if !more {
                 return;
@@ -480,7 +479,11 @@ impl Engine {
             }
             match self.grant(want) {
                 Ok(Some(block)) => claim.accept(want, block, self.tick()),
-                Ok(None) => return false,
+                Ok(None) => {
+                    // A depot may have counted a chain that was on its way and did not come.
+                    claim.take_back_together(|block| self.queue_locked(block));
+                    return false;
+                }
                 Err(refused) => {
                     claim.refuse(refused);
                     return true;
@@ -536,17 +539,23 @@ impl Engine {
     fn take_back(&self, claim: &mut Claim) -> u64 {
         let mut bytes = 0;
         claim.take_back(|block| {
-            let class = self.arena.class(block.header().class().id());
-            bytes += class.size() as u64;
-            class.push_locked(Chain::of(block), self.tick());
+            bytes += block.header().class().size() as u64;
+            self.queue_locked(block);
         });
         bytes
+    }
+
+    fn queue_locked(&self, block: Block) {
+        let class = self.arena.class(block.header().class().id());
+        class.push_locked(Chain::of(block), self.tick());
     }
 
     fn open(&self, state: &mut State, class: &Class) {
         if !class.is_open() {
             class.open();
             state.open.push(class.id());
+            // What is queued from now on has to be aged.
+            state.ring |= std::mem::take(&mut state.asleep);
         }
     }
 
@@ -623,8 +632,7 @@ impl Engine {
     /// Brings the pool's clock up to date, and answers it.
     pub(crate) fn touch_clock(&self) -> u32 {
         let tick = (self.started.elapsed().as_millis() as u64 / TICK_MS) as u32;
-        self.tick.store(tick, Ordering::Relaxed);
-        tick
+        self.tick.fetch_max(tick, Ordering::Relaxed).max(tick)
     }
 
     pub(crate) fn tick(&self) -> u32 {
@@ -649,9 +657,7 @@ impl Owner for Engine {
     }
 
     #[cold]
-    fn returned(&self, class: &Class, chain: Chain, news: bool) {
-        // The chain keeps the pool until it is queued; from then on this does.
-        let visit = self.visit();
+    fn returned(&self, class: &Class, chain: Chain) {
         let mut state = lock(&self.state);
         match self.hand_over(&mut state, class, chain) {
             Ok(waker) => {
@@ -668,23 +674,30 @@ impl Owner for Engine {
                 class.push_locked(chain, self.tick());
                 if state.closed {
                     state.outstanding -= bytes;
-                    state.ring |= news && state.outstanding == 0;
+                    state.ring |= state.outstanding == 0;
                 } else if !state.pressed {
                     self.open(&mut state, class);
-                    let asleep = std::mem::take(&mut state.asleep);
-                    state.ring |= asleep;
                 } else {
-                    state.news |= news;
+                    state.news = true;
                     // The helper has what was there before in its hands: together they may make whole spans.
-                    state.again |= news;
+                    state.again = true;
                 }
                 self.conclude(state);
             }
         }
-        if news && self.is_orphan_with_buffers() {
+        if self.is_orphan_with_buffers() {
             // Nobody else will.
             self.trim();
         }
-        drop(visit);
+    }
+
+    fn refs(&self) -> &AtomicUsize {
+        self.check_alive();
+        &self.refs
+    }
+
+    fn end(self: Box<Self>) {
+        #[cfg(offheap_loom)]
+        Box::leak(self).life.end();
     }
 }

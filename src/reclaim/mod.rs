@@ -58,7 +58,7 @@ impl Reclaimer {
             }
             return Next::Rung;
         }
-        let due = *self.round.get_or_insert(now + self.idle / 2);
+        let due = *self.round.get_or_insert(now + self.idle / Engine::ROUNDS);
         if now < due {
             return Next::At(due);
         }
@@ -68,7 +68,7 @@ impl Reclaimer {
             self.round = None;
             return Next::Rung;
         }
-        let due = now + self.idle / 2;
+        let due = now + self.idle / Engine::ROUNDS;
         self.round = Some(due);
         Next::At(due)
     }
