@@ -213,6 +213,7 @@ pub struct PoolBuilder {
     max_limit: Option<usize>,
     page_aligned: bool,
     shards: Option<usize>,
+    membarrier: bool,
     decommit_after: Duration,
 }
 
@@ -224,6 +225,7 @@ impl Default for PoolBuilder {
             max_limit: None,
             page_aligned: false,
             shards: None,
+            membarrier: true,
             decommit_after: IDLE,
         }
     }
@@ -258,6 +260,14 @@ impl PoolBuilder {
     /// How many threads get magazines of their own, rounded up to a power of two. Default: the number of cores.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
+        self
+    }
+
+    /// Whether the pool may use the system call `membarrier`, by which a thread need not pay for atomic operations on its own
+    /// magazine. Default: yes, where Linux has it. To be switched off where a seccomp filter that is installed after the
+    /// pool was built will forbid the call.
+    pub fn membarrier(mut self, yes: bool) -> Self {
+        self.membarrier = yes;
         self
     }
 
@@ -306,6 +316,7 @@ impl PoolBuilder {
             max_limit: max_limit as u64,
             page_aligned: self.page_aligned,
             shards,
+            membarrier: self.membarrier,
         })
         .map_err(named)?;
         let inner = Arc::new(Inner {

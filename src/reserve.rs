@@ -102,14 +102,31 @@ impl Pool {
     #[inline]
     pub fn try_reserve(&self, n: usize) -> Result<DirectBytesMut, TryReserveError> {
         let engine = self.engine();
+        let site = Location::caller();
+        match engine.obtain_fast(n) {
+            Some(block) => {
+                let handle = block.lease(n, site, engine.tick());
+                Ok(DirectBytesMut::from_handle(handle))
+            }
+            None => self.try_reserve_slow(n, site),
+        }
+    }
+
+    #[cold]
+    fn try_reserve_slow(
+        &self,
+        n: usize,
+        site: &'static Location<'static>,
+    ) -> Result<DirectBytesMut, TryReserveError> {
+        let engine = self.engine();
         let block = match n {
             0 if engine.is_closed() => Err(Refused::Closed),
             0 => return Ok(DirectBytesMut::empty()),
-            _ => engine.obtain(n),
+            _ => engine.obtain_slow(n),
         };
         match block {
             Ok(block) => {
-                let handle = block.lease(n, Location::caller(), engine.tick());
+                let handle = block.lease(n, site, engine.tick());
                 Ok(DirectBytesMut::from_handle(handle))
             }
             Err(why) => Err(TryReserveError::new(self.inner(), n as u64, why)),

@@ -3,6 +3,8 @@
 //! The concurrent core takes its atomics, its lock and its cell from here. Under `cfg(offheap_loom)`, which only
 //! the `loom-tests` member sets, they are loom's and every interleaving can be explored; otherwise they are std's
 //! and cost nothing.
+//!
+//! It also gives each thread a [`seat`], a small number by which it picks its shard.
 
 #[cfg(not(offheap_loom))]
 mod imp {
@@ -29,25 +31,72 @@ mod imp {
     }
 
     thread_local! {
-        static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
+        static SEAT: Cell<usize> = const { Cell::new(NONE) };
+        /// Frees the seat when the thread ends.
+        static LEAVE: Leave = const { Leave };
     }
 
-    /// A small number that stays with this thread; consecutive threads get consecutive numbers.
+    /// No seat yet.
+    const NONE: usize = usize::MAX;
+    /// A thread that is about to end and shares its seat with whoever sits there.
+    const STANDING: usize = usize::MAX >> 1;
+
+    /// The lowest number that no other thread has at this time; it stays with the thread until it ends. (In the last steps of a
+    /// thread, when its thread-locals are gone, it is a number beyond all others.)
     #[inline]
-    pub(crate) fn shard_hint() -> usize {
-        let hint = SHARD.with(Cell::get);
-        if hint != usize::MAX {
-            return hint;
+    pub(crate) fn seat() -> usize {
+        let seat = SEAT.with(Cell::get);
+        if seat != NONE {
+            return seat;
         }
-        assign_shard()
+        take_seat()
     }
+
+    /// The seats that are taken.
+    static TAKEN: Mutex<Vec<bool>> = Mutex::new(Vec::new());
 
     #[cold]
-    fn assign_shard() -> usize {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let hint = NEXT.fetch_add(1, Ordering::Relaxed) & (usize::MAX >> 1);
-        SHARD.with(|s| s.set(hint));
-        hint
+    fn take_seat() -> usize {
+        let seat = match LEAVE.try_with(|_| ()) {
+            Ok(()) => {
+                let mut taken = super::lock(&TAKEN);
+                let free = taken.iter().position(|taken| !taken);
+                let seat = free.unwrap_or_else(|| {
+                    taken.push(false);
+                    taken.len() - 1
+                });
+                taken[seat] = true;
+                seat
+            }
+            Err(_) => STANDING,
+        };
+        SEAT.with(|own| own.set(seat));
+        seat
+    }
+
+    struct Leave;
+
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            let seat = SEAT.with(|own| own.replace(STANDING));
+            if let Some(taken) = super::lock(&TAKEN).get_mut(seat) {
+                *taken = false;
+            }
+        }
+    }
+
+    /// Waits for another thread that is in the middle of a few instructions.
+    pub(crate) fn spin_while(waiting: impl Fn() -> bool) {
+        let mut spins = 0u32;
+        while waiting() {
+            spins += 1;
+            if spins < 100 {
+                std::hint::spin_loop();
+            } else {
+                // It was pre-empted there.
+                std::thread::yield_now();
+            }
+        }
     }
 }
 
@@ -61,17 +110,32 @@ mod imp {
 
     use std::cell::Cell;
 
+    /// More than any model has shards, and a multiple of them.
+    const SHARED: usize = 1 << 16;
+
     loom::thread_local! {
-        static SHARD: Cell<usize> = Cell::new(0);
+        static SEAT: Cell<usize> = Cell::new(SHARED);
     }
 
     /// Models choose their shard themselves, so that every execution takes the same path.
-    pub(crate) fn shard_hint() -> usize {
-        SHARD.with(Cell::get)
+    pub(crate) fn seat() -> usize {
+        SEAT.with(Cell::get)
     }
 
+    /// This thread shares shard `n` with others.
     pub(crate) fn set_shard(n: usize) {
-        SHARD.with(|s| s.set(n));
+        SEAT.with(|seat| seat.set(SHARED + n));
+    }
+
+    /// This thread owns shard `n`; no other may while it does.
+    pub(crate) fn own_shard(n: usize) {
+        SEAT.with(|seat| seat.set(n));
+    }
+
+    pub(crate) fn spin_while(waiting: impl Fn() -> bool) {
+        while waiting() {
+            loom::thread::yield_now();
+        }
     }
 }
 

@@ -15,8 +15,8 @@ use super::header::{Block, Header, NIL};
 use super::magazine::{Magazine, Pushed};
 use super::sizes::{ClassId, Shape};
 use super::{Chain, Headers, Owner};
-use crate::sync::{lock, shard_hint, AtomicU64, Mutex, Ordering};
-use crate::sys::{Space, Spans, Table};
+use crate::sync::{lock, seat, AtomicU64, Mutex, Ordering};
+use crate::sys::{barrier, Space, Spans, Table};
 
 /// A magazine's two words together keep about this many bytes from the other shards.
 const MAGAZINE_BYTES: usize = if cfg!(offheap_loom) {
@@ -24,6 +24,8 @@ const MAGAZINE_BYTES: usize = if cfg!(offheap_loom) {
 } else {
     512 << 10
 };
+/// Twice as many threads as work at the same time get a magazine to themselves: others that came earlier may be asleep.
+const MAGAZINES_PER_SHARD: usize = if cfg!(offheap_loom) { 1 } else { 2 };
 /// Blocks in a magazine's word, at most and at least.
 const MAGAZINE_CAP: (u32, u32) = if cfg!(offheap_loom) { (1, 2) } else { (2, 64) };
 
@@ -131,7 +133,7 @@ impl Class {
     ) -> Class {
         let blocks = shape.spans * shape.per_span as usize;
         let (least, most) = MAGAZINE_CAP;
-        let shards = shards.next_power_of_two();
+        let shards = shards.next_power_of_two() * MAGAZINES_PER_SHARD;
         let cap = (MAGAZINE_BYTES / 2 / shape.size).clamp(least as usize, most as usize) as u32;
         Class {
             shape,
@@ -202,9 +204,14 @@ impl Class {
         &self.shards
     }
 
+    /// This thread's magazine, and whether the thread owns it.
     #[inline]
-    fn magazine(&self) -> &Magazine {
-        &self.shards[shard_hint() & self.shard_mask].0
+    fn magazine(&self) -> (&Magazine, bool) {
+        let seat = seat();
+        (
+            &self.shards[seat & self.shard_mask].0,
+            seat <= self.shard_mask,
+        )
     }
 
     // ---- taking -------------------------------------------------------------------------------------------------
@@ -212,7 +219,10 @@ impl Class {
     /// A block from this thread's own magazine.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Block> {
-        self.magazine().pop(self.headers())
+        match self.magazine() {
+            (magazine, true) => magazine.pop_own(self.headers()),
+            (magazine, false) => magazine.pop(self.headers()),
+        }
     }
 
     /// A block from the chain that this thread's magazine set aside, or from the depot; the batch it came with moves to the
@@ -221,6 +231,7 @@ impl Class {
         let headers = self.headers();
         let batch = self
             .magazine()
+            .0
             .pop_spare(headers)
             .or_else(|| self.depot.pop(headers, Access::Calm))?;
         Some(self.split_batch(batch))
@@ -236,6 +247,35 @@ impl Class {
             }
         }
         None
+    }
+
+    /// Whether there are blocks that only their shards' owners can get at.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.shards().iter().any(|shard| shard.0.owned() > 0)
+    }
+
+    /// Queues in the depot what the owners of shards have to themselves. Under the waiters' lock.
+    pub(crate) fn disown_all(&self) {
+        let stamp = self.owner().tick();
+        self.take_owned(
+            |_, shard| shard.0.owned() > 0,
+            |chain| self.push_locked(chain, stamp),
+        );
+    }
+
+    /// Takes what owners of shards have to themselves. Under the waiters' lock.
+    fn take_owned(&self, mut which: impl FnMut(usize, &Shard) -> bool, take: impl FnMut(Chain)) {
+        let mut any = false;
+        for (number, shard) in self.shards().iter().enumerate() {
+            any |= which(number, shard) && shard.0.disown();
+        }
+        if any {
+            barrier::heavy();
+            let shards = self.shards().iter();
+            shards
+                .filter_map(|shard| shard.0.take_own(self.headers()))
+                .for_each(take);
+        }
     }
 
     fn split_batch(&self, batch: Chain) -> Block {
@@ -284,16 +324,34 @@ impl Class {
         let class: *const Class = block.header().class();
         // SAFETY: see above; the pool may be gone once the push has kept the block.
         let class = unsafe { &*class };
-        match class.magazine().push(class.headers(), block, class.cap) {
-            Pushed::Kept => {}
+        let headers = class.headers();
+        let pushed = match class.magazine() {
+            (magazine, true) => match magazine.push_own(headers, block, class.cap) {
+                Pushed::Due(block) => class.push_due(magazine, block),
+                pushed => pushed,
+            },
+            (magazine, false) => magazine.push(headers, block, class.cap),
+        };
+        match pushed {
+            // Not without a block in hand, but the compiler can not know.
+            Pushed::Kept | Pushed::Due(_) => {}
             Pushed::Spilled(chain) => {
                 let stamp = class.owner().tick();
-                let headers = class.headers();
                 if let Err(chain) = class.depot.push(headers, chain, stamp, Access::Calm) {
                     Class::bring_home(class, chain);
                 }
             }
             Pushed::Shut(chain) => Class::bring_home(class, chain),
+        }
+    }
+
+    /// Its owner has pushed to the magazine's words for so long that it may have a stack of its own.
+    #[cold]
+    fn push_due(&self, magazine: &Magazine, block: Block) -> Pushed {
+        self.owner().due(self);
+        match magazine.push_own(self.headers(), block, self.cap) {
+            Pushed::Due(block) => magazine.push(self.headers(), block, self.cap),
+            pushed => pushed,
         }
     }
 
@@ -313,7 +371,11 @@ impl Class {
 
     /// Queues blocks in this thread's magazine if it is empty, otherwise in the depot.
     pub(crate) fn put_near(&self, chain: Chain) {
-        if let Err(chain) = self.magazine().fill(chain) {
+        let filled = match self.magazine() {
+            (magazine, true) => magazine.fill_own(self.headers(), chain),
+            (magazine, false) => magazine.fill(chain),
+        };
+        if let Err(chain) = filled {
             self.put_back(chain);
         }
     }
@@ -328,15 +390,32 @@ impl Class {
 
     // ---- under the waiters' lock --------------------------------------------------------------------------------
 
+    /// The first half of shutting: sends owners away from what they have to themselves. Answers whether a heavy fence has to
+    /// come before the second half.
+    #[must_use]
+    pub(crate) fn disown(&self) -> bool {
+        // All of them.
+        self.shards()
+            .iter()
+            .fold(false, |any, shard| shard.0.disown() | any)
+    }
+
     /// Sends every drop and every reservation to the owner; what is queued gathers in the depot.
     pub(crate) fn shut(&self, stamp: u32) {
         // The depot last: until then magazines that spill still find it open, or come to the owner.
         for shard in self.shards() {
-            for chain in shard.0.shut(self.headers()).into_iter().flatten() {
+            let own = shard.0.take_own(self.headers());
+            let words = shard.0.shut(self.headers());
+            for chain in words.into_iter().chain([own]).flatten() {
                 self.push_locked(chain, stamp);
             }
         }
         self.depot.shut();
+    }
+
+    /// Gives this thread the stack of its own that it asked for, or not.
+    pub(crate) fn own(&self, yes: bool) {
+        self.magazine().0.own(yes);
     }
 
     pub(crate) fn open(&self) {
@@ -423,6 +502,12 @@ impl Class {
                 more = take(chain, tick);
             }
         }
+        if more {
+            self.take_owned(
+                |_, shard| shard.0.owned() > 0,
+                |chain| _ = take(chain, tick),
+            );
+        }
         Bag {
             class: self,
             chains,
@@ -433,12 +518,20 @@ impl Class {
     /// `stamp` says since when they are taken to be untouched.
     pub(crate) fn settle(&self, idle: &mut Idle, stamp: u32) {
         idle.marks.resize(self.shards().len(), 0);
-        for (shard, seen) in self.shards().iter().zip(&mut idle.marks) {
-            if shard.0.mark() == *seen {
-                for chain in shard.0.steal(self.headers()).into_iter().flatten() {
+        let untouched = |number: usize, shard: &Shard| shard.0.mark() == idle.marks[number];
+        let headers = self.headers();
+        for (number, shard) in self.shards().iter().enumerate() {
+            if untouched(number, shard) {
+                for chain in shard.0.steal(headers).into_iter().flatten() {
                     self.push_locked(chain, stamp);
                 }
             }
+        }
+        self.take_owned(
+            |number, shard| shard.0.owned() > 0 && untouched(number, shard),
+            |chain| self.push_locked(chain, stamp),
+        );
+        for (shard, seen) in self.shards().iter().zip(&mut idle.marks) {
             *seen = shard.0.mark();
         }
     }

@@ -32,6 +32,9 @@ pub(crate) trait Owner: Send + Sync {
     /// Blocks came back and found the class shut.
     fn returned(&self, class: &Class, chain: Chain);
 
+    /// This thread asks for a stack of its own in its shard: answered by [`Class::own`] under the waiters' lock.
+    fn due(&self, class: &Class);
+
     /// How many there are who keep the owner, apart from its queued and its leased blocks.
     fn refs(&self) -> &AtomicUsize;
 

@@ -37,7 +37,7 @@ use crate::arena::{Arena, Block, Chain, Class, ClassId, Owner};
 use crate::budget::{wake, Account, Charge, Queue, WakeList};
 use crate::reclaim::Bell;
 use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
-use crate::sys;
+use crate::sys::{self, barrier};
 
 pub(crate) use claim::Claim;
 pub(crate) use close::Owned;
@@ -65,6 +65,8 @@ pub(crate) struct Engine {
     tick: AtomicU32,
     started: Instant,
     bell: Arc<Bell>,
+    /// Whether a thread may have a stack of its own in its shard.
+    biased: bool,
     pub(crate) counters: Line<Counters>,
     #[cfg(offheap_loom)]
     life: life::Life,
@@ -142,6 +144,7 @@ pub(crate) struct Config {
     pub(crate) max_limit: u64,
     pub(crate) page_aligned: bool,
     pub(crate) shards: usize,
+    pub(crate) membarrier: bool,
 }
 
 impl Engine {
@@ -176,6 +179,7 @@ impl Engine {
             tick: AtomicU32::new(0),
             started: Instant::now(),
             bell: Arc::default(),
+            biased: config.membarrier && barrier::available(),
             counters: Line::default(),
             #[cfg(offheap_loom)]
             life: life::Life::new(),
@@ -261,13 +265,17 @@ impl Engine {
         }
     }
 
+    /// From this thread's magazine, where there is one for `n` > 0 bytes.
     #[inline]
-    fn obtain_fast(&self, n: usize) -> Option<Block> {
+    pub(crate) fn obtain_fast(&self, n: usize) -> Option<Block> {
+        if n == 0 {
+            return None;
+        }
         self.arena.class_for(n)?.pop()
     }
 
     #[cold]
-    fn obtain_slow(&self, n: usize) -> Result<Block, Refused> {
+    pub(crate) fn obtain_slow(&self, n: usize) -> Result<Block, Refused> {
         if self.is_closed() {
             return Err(Refused::Closed);
         }
@@ -291,7 +299,7 @@ impl Engine {
                 Err(Charge::Pressed) => return Err(Refused::Full),
                 Err(Charge::Full) => {}
             }
-            if let Some(block) = class.steal() {
+            if let Some(block) = self.steal(class) {
                 self.counters.helped.fetch_add(1, Ordering::Relaxed);
                 return Ok(block);
             }
@@ -316,6 +324,24 @@ impl Engine {
                 self.open(state, class);
             }
         });
+        class.take()
+    }
+
+    /// From other shards.
+    fn steal(&self, class: &Class) -> Option<Block> {
+        if let Some(block) = class.steal() {
+            return Some(block);
+        }
+        if !class.is_owned() {
+            return None;
+        }
+        {
+            let state = lock(&self.state);
+            if state.pressed {
+                return None;
+            }
+            class.disown_all();
+        }
         class.take()
     }
 
@@ -560,6 +586,11 @@ impl Engine {
     }
 
     fn shut_all(&self, state: &mut State) {
+        // One fence for all of them.
+        let owned = |any, id: &ClassId| self.arena.class(*id).disown() | any;
+        if state.open.iter().fold(false, owned) {
+            barrier::heavy();
+        }
         for id in state.open.drain(..) {
             self.arena.class(id).shut(self.tick());
         }
@@ -635,6 +666,7 @@ impl Engine {
         self.tick.fetch_max(tick, Ordering::Relaxed).max(tick)
     }
 
+    #[inline]
     pub(crate) fn tick(&self) -> u32 {
         self.tick.load(Ordering::Relaxed)
     }
@@ -689,6 +721,11 @@ impl Owner for Engine {
             // Nobody else will.
             self.trim();
         }
+    }
+
+    fn due(&self, class: &Class) {
+        let state = lock(&self.state);
+        class.own(self.biased && !state.pressed && class.is_open());
     }
 
     fn refs(&self) -> &AtomicUsize {

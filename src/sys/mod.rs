@@ -26,6 +26,8 @@ mod source;
 #[path = "heap.rs"]
 mod source;
 
+pub(crate) mod barrier;
+
 pub(crate) use source::{page_size, Space, Spans, Table};
 
 /// Lays out the pieces of a [`Space`] before it is reserved.

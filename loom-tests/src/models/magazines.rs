@@ -3,7 +3,8 @@
 use loom::thread;
 
 use super::*;
-use crate::sync::set_shard;
+use crate::arena::Class;
+use crate::sync::{own_shard, set_shard};
 
 /// A push against a thief from another shard.
 #[test]
@@ -111,5 +112,82 @@ fn clean_against_take() {
         pool.check(PAGE as u64);
         drop(got);
         pool.check(0);
+    });
+}
+
+/// A pool of one page whose shard this thread owns. With `own`, the thread has its own stack there, and the page is on it.
+fn owner_of_a_page(own: bool) -> Pool {
+    let pool = Pool::new(1);
+    own_shard(0);
+    // The first drop opens the class, the second asks for the stack.
+    drop(pool.take(PAGE));
+    if own {
+        drop(pool.take(PAGE));
+    }
+    let owned = pool.engine().arena().touched().any(Class::is_owned);
+    assert_eq!(owned, own, "not where the model wants it");
+    pool
+}
+
+/// A push to the owner's stack against a reservation that parks: either the push sees that the stack is disowned, or the one
+/// who parks sees the block.
+#[test]
+fn owned_push_against_park() {
+    model("owned_push_against_park", 3, || {
+        let pool = owner_of_a_page(true);
+        let held = pool.take(PAGE);
+        let waiter = thread::spawn({
+            let pool = pool.clone();
+            move || drop(pool.reserve(PAGE).expect("granted"))
+        });
+        drop(held);
+        waiter.join().unwrap();
+        pool.check(0);
+        drop(pool.take(PAGE));
+    });
+}
+
+/// The owner's stack is being opened while a reservation parks.
+#[test]
+fn due_against_park() {
+    model("due_against_park", 3, || {
+        let pool = owner_of_a_page(false);
+        let held = pool.take(PAGE);
+        let waiter = thread::spawn({
+            let pool = pool.clone();
+            move || drop(pool.reserve(PAGE).expect("granted"))
+        });
+        drop(held);
+        waiter.join().unwrap();
+        pool.check(0);
+        drop(pool.take(PAGE));
+    });
+}
+
+/// A pop from the owner's stack against a thief: one of them has the block.
+#[test]
+fn owned_pop_against_steal() {
+    model("owned_pop_against_steal", 3, || {
+        let pool = owner_of_a_page(true);
+        let thief = thread::spawn({
+            let pool = pool.clone();
+            move || drop(pool.try_take(PAGE))
+        });
+        drop(pool.try_take(PAGE));
+        thief.join().unwrap();
+        pool.check(0);
+        drop(pool.take(PAGE));
+    });
+}
+
+/// A push to the owner's stack against the end of the pool: the memory is freed once, and after the push.
+#[test]
+fn owned_push_against_the_last_handle() {
+    model("owned_push_against_the_last_handle", 3, || {
+        let pool = owner_of_a_page(true);
+        let held = pool.take(PAGE);
+        let last = thread::spawn(move || drop(pool));
+        drop(held);
+        last.join().unwrap();
     });
 }

@@ -42,6 +42,7 @@ impl Pool {
             max_limit: max_pages * PAGE as u64,
             page_aligned: true,
             shards,
+            membarrier: true,
         };
         Pool(Arc::new(Engine::build(config).expect("valid")))
     }
