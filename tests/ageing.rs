@@ -135,3 +135,53 @@ fn trim_gives_back_at_once() {
     pool.trim();
     until_nothing_is_committed(&pool);
 }
+
+/// Pressure ends the reclaimer's sleep, and what was queued under it is aged as well.
+#[test]
+fn what_is_left_after_pressure_goes_back() {
+    let pool = Pool::builder()
+        .limit(16 << 10)
+        .decommit_after(IDLE)
+        .build()
+        .unwrap();
+    let held = pool.try_reserve(16 << 10).unwrap();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| pool.reserve_blocking(4096).unwrap());
+        while pool.stats().waiting == 0 {
+            thread::yield_now();
+        }
+        drop(held);
+        drop(waiter.join().unwrap());
+    });
+    until_nothing_is_committed(&pool);
+}
+
+/// The clock of a runtime may be a test's.
+#[tokio::test(start_paused = true)]
+async fn a_paused_clock_ages_nothing_until_it_moves() {
+    let hour = Duration::from_secs(3600);
+    let pool = Pool::builder()
+        .limit(1 << 20)
+        .decommit_after(hour)
+        .build()
+        .unwrap();
+    burst(&pool, 16 << 10, 8);
+    assert!(pool.stats().queued > 0);
+    // The runtime moves a paused clock on to the next timer whenever there is nothing else to do. What comes back is
+    // still judged by the pool's own clock, so an hour of the test's does not take away what was used a moment ago.
+    tokio::time::sleep(2 * hour).await;
+    assert!(pool.stats().queued > 0, "went back too soon");
+    assert_eq!(pool.trim(), 8 * (16 << 10));
+}
+
+#[test]
+fn never_is_a_time_too() {
+    let pool = Pool::builder()
+        .limit(1 << 20)
+        .decommit_after(Duration::MAX)
+        .build()
+        .unwrap();
+    burst(&pool, 16 << 10, 8);
+    assert_eq!(pool.stats().queued, 8 * (16 << 10));
+    drop(pool);
+}

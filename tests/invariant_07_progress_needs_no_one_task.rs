@@ -251,3 +251,41 @@ fn the_reclaimer_is_started_again() {
         }
     }
 }
+
+/// The head of the queue and the reclaimer sit in one runtime, and its only thread is stuck. Whoever is behind the head is
+/// served all the same: what has to be cleaned is cleaned by who drops.
+#[test]
+fn a_stuck_runtime_holds_up_nobody_else() {
+    within(30, || {
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        let pool = runtime.block_on(async { Pool::builder().limit(LIMIT).build().unwrap() });
+        let small: Vec<_> = (0..LIMIT / 4096)
+            .map(|_| pool.try_reserve(4096).unwrap())
+            .collect();
+        let (stuck, is_stuck) = std::sync::mpsc::channel();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let pool = &pool;
+            scope.spawn(move || {
+                runtime.block_on(async {
+                    let mut head = Box::pin(pool.reserve(LIMIT / 2));
+                    assert!(head.as_mut().now_or_never().is_none());
+                    let first = futures::poll!(head.as_mut());
+                    assert!(first.is_pending());
+                    stuck.send(()).unwrap();
+                    // Nothing in this runtime gets a turn until the other one is served.
+                    wait.recv().unwrap();
+                    drop(head.await.unwrap());
+                });
+            });
+            is_stuck.recv().unwrap();
+            let second = scope.spawn(move || drop(pool.reserve_blocking(LIMIT / 2).unwrap()));
+            while pool.stats().waiting < 2 {
+                thread::yield_now();
+            }
+            drop(small);
+            second.join().unwrap();
+            go.send(()).unwrap();
+        });
+    });
+}

@@ -4,6 +4,9 @@
 mod config;
 #[path = "support/sizes.rs"]
 mod sizes;
+#[cfg(target_os = "linux")]
+#[path = "support/smaps.rs"]
+mod smaps;
 
 use std::fs;
 use std::ops::Range;
@@ -198,5 +201,26 @@ fn one_buffer_keeps_only_itself() {
     drop(pool);
     assert!(is_mapped(&range));
     assert!(last.unwrap().iter().all(|&byte| byte == 1));
+    assert!(is_unmapped(&range));
+}
+
+/// Nobody can use what comes back after the last handle to the pool, so it goes to the OS at once.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_orphan_keeps_only_what_its_buffers_hold() {
+    let _alone = alone();
+    let pool = Pool::builder().limit(LIMIT).build().unwrap();
+    let range = pool.address_range();
+    let mut buffers = [LIMIT / 2, LIMIT / 4].map(|n| pool.try_reserve(n).unwrap());
+    for buffer in &mut buffers {
+        buffer.resize(buffer.capacity(), 1);
+    }
+    let [large, small] = buffers;
+    drop(pool);
+    let both = smaps::resident(&range);
+    drop(large);
+    let one = smaps::resident(&range);
+    assert!(both - one >= LIMIT as u64 / 2, "{both} bytes, then {one}");
+    drop(small);
     assert!(is_unmapped(&range));
 }

@@ -12,10 +12,11 @@ mod starved;
 mod watchdog;
 
 use std::error::Error;
-use std::future::poll_fn;
+use std::future::{poll_fn, Future};
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use futures::FutureExt;
@@ -30,6 +31,7 @@ use starved::starved;
 use watchdog::within;
 
 const LIMIT: usize = 256 << 10;
+const PAGE: usize = 4096;
 
 fn pool() -> Pool {
     Pool::builder().name("tested").limit(LIMIT).build().unwrap()
@@ -494,4 +496,175 @@ fn holders_are_the_callers_lines() {
     found.sort_unstable();
     assert_eq!(found, (first..=last).collect::<Vec<_>>());
     drop((held, tried, blocked, copied, polled));
+}
+
+// ---- what is asked for -----------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn reserve_gives_an_empty_buffer_of_at_least_the_size() {
+    let pool = Pool::builder().limit(1 << 20).build().unwrap();
+    for n in [1, 255, 256, 257, 1000, PAGE, PAGE + 1, 60_000, 1 << 20] {
+        let buffer = pool.reserve(n).await.unwrap();
+        assert!(buffer.is_empty() && buffer.capacity() >= n, "{n}");
+        assert_eq!(
+            buffer.capacity(),
+            buffer.block_len(),
+            "the whole class is usable"
+        );
+    }
+}
+
+#[test]
+fn page_aligned_buffers_are_whole_pages() {
+    let pool = Pool::builder()
+        .limit(1 << 20)
+        .page_aligned(true)
+        .build()
+        .unwrap();
+    let buffers: Vec<_> = [1, 100, PAGE, PAGE + 1, 20_000, 33_000]
+        .into_iter()
+        .map(|n| pool.try_reserve(n).unwrap())
+        .collect();
+    for buffer in &buffers {
+        assert_eq!(buffer.as_ptr() as usize % PAGE, 0);
+        assert_eq!(buffer.capacity() % PAGE, 0);
+    }
+}
+
+#[tokio::test]
+async fn copies_wait_for_their_memory() {
+    let pool = Pool::builder().limit(PAGE).build().unwrap();
+    let copy = pool.copy_from_slice(b"hello").await.unwrap();
+    assert_eq!(copy, b"hello"[..]);
+    let mut second = ByHand::new(Box::pin(pool.copy_from_slice(&[1; PAGE])));
+    assert!(second.poll().is_pending());
+    drop(copy);
+    assert!(matches!(second.poll(), Poll::Ready(Ok(copy)) if copy == [1; PAGE][..]));
+    assert_eq!(pool.try_copy_from_slice(b"").unwrap().block_len(), 0);
+}
+
+/// On a closed pool `Closed` comes before all else, by every way in.
+#[tokio::test]
+async fn closed_comes_first() {
+    let pool = Pool::builder().limit(PAGE).build().unwrap();
+    pool.close();
+    for n in [0, 1, PAGE, usize::MAX] {
+        assert!(
+            matches!(pool.try_reserve(n), Err(TryReserveError::Closed { .. })),
+            "{n}"
+        );
+        assert!(
+            matches!(pool.reserve(n).await, Err(ReserveError::Closed { .. })),
+            "{n}"
+        );
+        let many = pool.reserve_many([n]).await;
+        assert!(matches!(many, Err(ReserveError::Closed { .. })), "{n}");
+    }
+    assert!(matches!(
+        pool.copy_from_slice(b"").await,
+        Err(ReserveError::Closed { .. })
+    ));
+}
+
+#[test]
+fn builders_refuse_what_can_not_be() {
+    let text = |builder: offheap::PoolBuilder| builder.build().unwrap_err().to_string();
+    assert!(text(Pool::builder()).contains("no limit"));
+    assert!(text(Pool::builder().limit(2).max_limit(1)).contains("max_limit"));
+    assert!(text(Pool::builder().limit(1).shards(0)).contains("shards"));
+    assert!(text(Pool::builder().name("x").limit(1).shards(1 << 20)).contains("\"x\""));
+}
+
+/// Wakers are user code, and may do with the pool what they like: they run when no lock is held.
+#[test]
+fn wakers_may_use_the_pool() {
+    struct Busy(Pool);
+    impl Wake for Busy {
+        fn wake(self: Arc<Self>) {
+            self.0.trim();
+            assert!(self.0.stats().committed <= self.0.limit() as u64);
+            drop(self.0.try_reserve(PAGE));
+            drop(self.0.reserve(2 * LIMIT).now_or_never());
+        }
+    }
+    within(30, || {
+        let (pool, _runtime) = starved(Pool::builder().limit(LIMIT));
+        for size in [PAGE, LIMIT] {
+            let held: Vec<_> = (0..LIMIT / size)
+                .map(|_| pool.try_reserve(size).unwrap())
+                .collect();
+            let waker = Waker::from(Arc::new(Busy(pool.clone())));
+            let mut cx = Context::from_waker(&waker);
+            // Half of it and all of it, so that one is served from the other's leavings.
+            let mut waiting: Vec<_> = [LIMIT / 2, LIMIT / 2, LIMIT]
+                .map(|n| Box::pin(pool.reserve_owned(n)))
+                .into();
+            for wait in &mut waiting {
+                assert!(wait.as_mut().poll(&mut cx).is_pending());
+            }
+            drop(held);
+            for wait in waiting {
+                drop(futures::executor::block_on(wait).unwrap());
+            }
+        }
+        assert_eq!(pool.stats().live, 0);
+    });
+}
+
+/// What can not be had does not cost others the memory that they would use again.
+#[test]
+fn a_hopeless_try_cleans_nothing() {
+    let pool = pool();
+    let held = pool.try_reserve(LIMIT / 2).unwrap();
+    drop([PAGE; 8].map(|n| pool.try_reserve(n).unwrap()));
+    let before = pool.stats();
+    assert_eq!(before.queued, 8 * PAGE as u64);
+    let hopeless = pool.try_reserve(LIMIT / 2 + PAGE);
+    assert!(matches!(hopeless, Err(TryReserveError::Exhausted { .. })));
+    let after = pool.stats();
+    assert_eq!(after.queued, before.queued);
+    assert_eq!(after.cleaned_bytes_total, before.cleaned_bytes_total);
+    drop(held);
+}
+
+/// Blocks are counted when they are handed out, not when they are tried or granted and passed on.
+#[test]
+fn what_no_one_saw_is_not_counted() {
+    let (pool, _runtime) = starved(Pool::builder().limit(4 * PAGE));
+    let held = [PAGE; 3].map(|n| pool.try_reserve(n).unwrap());
+    let mut many = ByHand::new(Box::pin(pool.reserve_many([PAGE, PAGE])));
+    assert!(many.poll().is_pending());
+    let mut one = ByHand::new(Box::pin(pool.reserve(PAGE)));
+    assert!(one.poll().is_pending());
+    drop(held);
+    // Both were granted, and go away without a look at it.
+    drop((many, one));
+    let stats = pool.stats();
+    assert_eq!((stats.reserved_total, stats.reclaimed_total), (3, 3));
+    assert_eq!((stats.parked_total, stats.cancelled_total), (2, 2));
+    assert_eq!(stats.live, 0);
+}
+
+/// A claim that can not come true any more gives back at once what it was granted so far.
+#[test]
+fn a_refused_claim_keeps_nothing() {
+    let (pool, _runtime) = starved(Pool::builder().limit(4 * PAGE));
+    let held = [PAGE; 4].map(|n| pool.try_reserve(n).unwrap());
+    let mut many = ByHand::new(Box::pin(pool.reserve_many([PAGE; 3])));
+    assert!(many.poll().is_pending());
+    let mut held = held.into_iter();
+    held.next();
+    assert_eq!(
+        pool.stats().live,
+        4 * PAGE as u64,
+        "granted so far, and live"
+    );
+    pool.set_limit(2 * PAGE).unwrap();
+    assert!(many.take_woken());
+    assert!(matches!(
+        many.poll(),
+        Poll::Ready(Err(ReserveError::TooLarge { .. }))
+    ));
+    drop(held);
+    assert_eq!(pool.stats().live, 0);
 }
