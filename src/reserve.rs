@@ -25,7 +25,7 @@ impl Pool {
     /// nothing. A task that waits while it holds buffers of the same pool can wait for itself: reserve what is needed
     /// at once with [`reserve_many`](Pool::reserve_many).
     ///
-    /// Works under any executor. Without waiting it is O(1) and, once memory has been used before, takes no lock; waiting
+    /// Works under any executor. From this thread's magazine or its size's depot it is O(1) and takes no lock; waiting
     /// allocates nothing.
     ///
     /// # Errors

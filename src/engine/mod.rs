@@ -98,6 +98,15 @@ pub(crate) struct Counters {
 }
 
 /// What the waiters' lock guards.
+///
+/// | flag | set by | cleared by | what it is for |
+/// | --- | --- | --- | --- |
+/// | `pressed` | `settle` | `settle` | newcomers queue, all classes are shut |
+/// | `asleep` | the reclaimer that found nothing queued | whoever opens a class | the first drop rings it |
+/// | `recheck` | `set_limit` | `serve` | waiters that became impossible are refused |
+/// | `news` | whatever may make cleaning worth while | `conclude`, which calls someone to clean | nobody is called in vain |
+/// | `helping`, `again` | who cleans for the head; who has news meanwhile | that helper | one cleans at a time, and misses nothing |
+/// | `ring` | anyone with work for the reclaimer | `conclude`, once the lock is gone | the bell is user code's neighbour |
 #[derive(Debug)]
 struct State {
     queue: Queue<Claim>,
