@@ -52,6 +52,12 @@ mod imp {
         take_seat()
     }
 
+    /// This thread's seat; a number beyond all others where it has none yet.
+    #[inline]
+    pub(crate) fn seat_if_any() -> usize {
+        SEAT.with(Cell::get)
+    }
+
     /// The seats that are taken.
     static TAKEN: Mutex<Vec<bool>> = Mutex::new(Vec::new());
 
@@ -120,6 +126,10 @@ mod imp {
     /// Models choose their shard themselves, so that every execution takes the same path.
     pub(crate) fn seat() -> usize {
         SEAT.with(Cell::get)
+    }
+
+    pub(crate) fn seat_if_any() -> usize {
+        seat()
     }
 
     /// This thread shares shard `n` with others.

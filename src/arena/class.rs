@@ -13,9 +13,10 @@ use std::sync::OnceLock;
 use super::depot::{Access, Chains, Depot};
 use super::header::{Block, Header, NIL};
 use super::magazine::{Magazine, Pushed};
+use super::own::{Own, OwnPushed};
 use super::sizes::{ClassId, Shape};
 use super::{Chain, Headers, Owner};
-use crate::sync::{lock, seat, AtomicU64, Mutex, Ordering};
+use crate::sync::{lock, seat, seat_if_any, AtomicU64, Mutex, Ordering};
 use crate::sys::{barrier, Space, Spans, Table};
 
 /// A magazine's two words together keep about this many bytes from the other shards.
@@ -204,25 +205,36 @@ impl Class {
         &self.shards
     }
 
-    /// This thread's magazine, and whether the thread owns it.
-    #[inline]
+    /// This thread's magazine, and whether the thread has it to itself.
     fn magazine(&self) -> (&Magazine, bool) {
         let seat = seat();
-        (
-            &self.shards[seat & self.shard_mask].0,
-            seat <= self.shard_mask,
-        )
+        let magazine = &self.shards[seat & self.shard_mask].0;
+        (magazine, seat <= self.shard_mask)
+    }
+
+    /// The stack of its own that this thread may have, if it has a seat yet.
+    #[inline]
+    fn own(&self) -> Option<&Own> {
+        let seat = seat_if_any();
+        if seat > self.shard_mask {
+            return None;
+        }
+        // SAFETY: the mask is the number of shards less one.
+        Some(&unsafe { self.shards.get_unchecked(seat) }.0.own)
     }
 
     // ---- taking -------------------------------------------------------------------------------------------------
 
-    /// A block from this thread's own magazine.
+    /// A block from this thread's own stack.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<Block> {
-        match self.magazine() {
-            (magazine, true) => magazine.pop_own(self.headers()),
-            (magazine, false) => magazine.pop(self.headers()),
-        }
+    pub(crate) fn pop_own(&self) -> Option<Block> {
+        self.own()?.pop(self.headers())
+    }
+
+    /// A block from this thread's magazine, which it may share with others.
+    #[inline(never)]
+    pub(crate) fn pop_shared(&self) -> Option<Block> {
+        self.magazine().0.pop(self.headers())
     }
 
     /// A block from the chain that this thread's magazine set aside, or from the depot; the batch it came with moves to the
@@ -324,13 +336,28 @@ impl Class {
         let class: *const Class = block.header().class();
         // SAFETY: see above; the pool may be gone once the push has kept the block.
         let class = unsafe { &*class };
+        let rest = match class.own() {
+            Some(own) => own.push(class.headers(), block, class.cap),
+            None => OwnPushed::Shut(block),
+        };
+        if !matches!(rest, OwnPushed::Kept) {
+            Class::recycle_rest(class, rest);
+        }
+    }
+
+    /// Goes on where a thread has no stack of its own, or not enough of it. Takes a pointer, because what it points to may be
+    /// gone when this returns.
+    #[inline(never)]
+    fn recycle_rest(class: *const Class, rest: OwnPushed) {
+        // SAFETY: what is left in our hands keeps its class alive until it is queued, and not a moment longer.
+        let class = unsafe { &*class };
         let headers = class.headers();
-        let pushed = match class.magazine() {
-            (magazine, true) => match magazine.push_own(headers, block, class.cap) {
+        let pushed = match (class.magazine(), rest) {
+            ((magazine, false), OwnPushed::Shut(block)) => magazine.push(headers, block, class.cap),
+            ((magazine, _), rest) => match magazine.push_rest(headers, rest, class.cap) {
                 Pushed::Due(block) => class.push_due(magazine, block),
                 pushed => pushed,
             },
-            (magazine, false) => magazine.push(headers, block, class.cap),
         };
         match pushed {
             // Not without a block in hand, but the compiler can not know.
@@ -349,9 +376,9 @@ impl Class {
     #[cold]
     fn push_due(&self, magazine: &Magazine, block: Block) -> Pushed {
         self.owner().due(self);
-        match magazine.push_own(self.headers(), block, self.cap) {
-            Pushed::Due(block) => magazine.push(self.headers(), block, self.cap),
-            pushed => pushed,
+        match magazine.own.push(self.headers(), block, self.cap) {
+            OwnPushed::Shut(block) => magazine.push(self.headers(), block, self.cap),
+            rest => magazine.push_rest(self.headers(), rest, self.cap),
         }
     }
 
@@ -414,8 +441,8 @@ impl Class {
     }
 
     /// Gives this thread the stack of its own that it asked for, or not.
-    pub(crate) fn own(&self, yes: bool) {
-        self.magazine().0.own(yes);
+    pub(crate) fn give_own(&self, yes: bool) {
+        self.magazine().0.give_own(yes);
     }
 
     pub(crate) fn open(&self) {

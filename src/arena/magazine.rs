@@ -1,6 +1,6 @@
 //! The magazine: a shard's stack of queued blocks of one class (Bonwick's term).
 //!
-//! It has three parts. Two are *words* that anyone may use, the third is the *own* stack of the shard's owner.
+//! It has three parts. Two are *words* that anyone may use, the third is the owner's stack.
 //!
 //! ```text
 //!   63            33   32   31                   0
@@ -20,19 +20,14 @@
 //! Pushes and pops go to `hot`. When it holds `cap` blocks the whole chain moves to `spare`, and what was in `spare` leaves for
 //! the depot: chains move for the price of one block, and nothing is ever walked.
 //!
-//! A thread that has a shard to itself (see [`seat`](crate::sync::seat)) soon gets its own stack there, which it changes by plain
-//! loads and stores: it says that it is *busy*, looks whether the stack is still *open*, changes it, and says that it
-//! is done. That is a lock whose owner pays no atomic operation for it. Whoever else wants it pays more: under the waiters' lock it
-//! *disowns* the stack, passes a [heavy fence](crate::sys::barrier), waits until the owner is not busy, and takes what is
-//! there. Either the owner saw that it is disowned, or its busy mark is seen. A stack that is not open is empty. It is
-//! opened again when its owner has pushed so often that the next disowning will have been paid for.
+//! A thread that has a shard to itself also has a stack of its own there: see [`own`](super::own).
 //!
 //! The verbs are push, pop, steal and shut (and open, its inverse).
 
 use super::header::{Block, Header, NIL};
+use super::own::{Own, OwnPushed};
 use super::{Chain, Headers};
-use crate::sync::{spin_while, AtomicU32, AtomicU64, Ordering};
-use crate::sys::barrier;
+use crate::sync::{AtomicU64, Ordering};
 
 const LINK: u64 = u32::MAX as u64;
 const OPEN: u64 = 1 << 32;
@@ -127,129 +122,11 @@ impl Word {
     }
 }
 
-/// The owner's stack.
-#[derive(Debug)]
-#[repr(align(64))]
-struct Own {
-    /// The owner is at the stack. Only the owner writes it.
-    busy: AtomicU32,
-    /// `SHUT`, `OPEN` or `DISOWNED`. Written under the waiters' lock.
-    state: AtomicU32,
-    /// Link of the top block. The owner's while it is busy, and of whoever disowned the stack.
-    top: AtomicU32,
-    /// How many blocks there are; as `top`.
-    len: AtomicU32,
-    /// How often the owner has pushed, to the stack or to the words. Only the owner writes it.
-    pushes: AtomicU32,
-    /// How many pushes have to come after `since` before the stack is opened. Written under the waiters' lock.
-    patience: AtomicU32,
-    since: AtomicU32,
-}
-
-/// The owner keeps away from its stack, which is empty.
-const SHUT: u32 = 0;
-const OPEN_TO_OWNER: u32 = 1;
-/// Someone is about to take what is there.
-const DISOWNED: u32 = 2;
-
-/// To disown a stack costs as much as some hundred pushes, so it is opened after so many, and twice as many each time.
-const PATIENCE: (u32, u32) = if cfg!(offheap_loom) {
-    (1, 1)
-} else {
-    (64, 1 << 16)
-};
-
-impl Own {
-    fn new() -> Self {
-        Own {
-            busy: AtomicU32::new(0),
-            state: AtomicU32::new(SHUT),
-            top: AtomicU32::new(NIL),
-            len: AtomicU32::new(0),
-            pushes: AtomicU32::new(0),
-            patience: AtomicU32::new(PATIENCE.0),
-            since: AtomicU32::new(0),
-        }
-    }
-
-    /// Runs `f` if the stack is the owner's. Only the owner may call this.
-    #[inline]
-    fn with<R>(&self, f: impl FnOnce(u32, u32) -> R) -> Option<R> {
-        self.busy.store(1, Ordering::Relaxed);
-        // The other half of `take`: it disowns, fences and looks at `busy`.
-        barrier::light();
-        let open = self.state.load(Ordering::Acquire) == OPEN_TO_OWNER;
-        let result = open.then(|| {
-            f(
-                self.top.load(Ordering::Relaxed),
-                self.len.load(Ordering::Relaxed),
-            )
-        });
-        // Release, for whoever waits to take what is there. Once this is seen, the pool may be gone.
-        self.busy.store(0, Ordering::Release);
-        result
-    }
-
-    #[inline]
-    fn set(&self, top: u32, len: u32) {
-        self.top.store(top, Ordering::Relaxed);
-        self.len.store(len, Ordering::Relaxed);
-    }
-
-    #[inline]
-    fn count_push(&self) -> u32 {
-        let pushes = self.pushes.load(Ordering::Relaxed).wrapping_add(1);
-        self.pushes.store(pushes, Ordering::Relaxed);
-        pushes
-    }
-
-    /// Counts a push to the words; whether it is time to open the stack.
-    fn is_due(&self) -> bool {
-        let since = self.since.load(Ordering::Relaxed);
-        self.count_push().wrapping_sub(since) >= self.patience.load(Ordering::Relaxed)
-    }
-
-    /// Under the waiters' lock.
-    fn open(&self) {
-        self.state.store(OPEN_TO_OWNER, Ordering::Release);
-    }
-
-    /// Not before so many pushes again. Under the waiters' lock.
-    fn postpone(&self) {
-        let patience = self.patience.load(Ordering::Relaxed);
-        self.patience
-            .store((2 * patience).min(PATIENCE.1), Ordering::Relaxed);
-        self.since
-            .store(self.pushes.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// Sends the owner away; whether it had the stack. A heavy fence and `take` must follow. Under the waiters' lock.
-    fn disown(&self) -> bool {
-        if self.state.load(Ordering::Relaxed) == SHUT {
-            return false;
-        }
-        self.state.store(DISOWNED, Ordering::Relaxed);
-        true
-    }
-
-    /// Takes what is there if the stack was disowned. After the heavy fence, under the same lock.
-    fn take(&self) -> u32 {
-        if self.state.load(Ordering::Relaxed) != DISOWNED {
-            return NIL;
-        }
-        spin_while(|| self.busy.load(Ordering::Acquire) != 0);
-        let top = self.top.load(Ordering::Relaxed);
-        self.set(NIL, 0);
-        self.postpone();
-        self.state.store(SHUT, Ordering::Relaxed);
-        top
-    }
-}
-
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Magazine {
-    own: Own,
+    /// By whoever has the shard to itself.
+    pub(super) own: Own,
     hot: Word,
     spare: Word,
 }
@@ -276,28 +153,14 @@ impl Magazine {
         }
     }
 
-    /// Queues a block of the owner's. Once this returns `Kept`, the pool may be gone: nothing may be touched after it.
-    #[inline]
-    pub(super) fn push_own(&self, headers: Headers<'_>, block: Block, cap: u32) -> Pushed {
-        let header: &Header = block.header();
-        let full = self.own.with(|top, len| {
-            self.own.count_push();
-            let below = if len < cap { (top, len) } else { (NIL, 0) };
-            header.next.store(below.0, Ordering::Relaxed);
-            header.depth.store(below.1 + 1, Ordering::Relaxed);
-            self.own.set(header.link(), below.1 + 1);
-            if len < cap {
-                NIL
-            } else {
-                top
-            }
-        });
-        match full {
-            Some(NIL) => Pushed::Kept,
-            // This chain is in our hands, and keeps the pool.
-            Some(full) => self.set_aside(headers, headers.chain(full)),
-            None if self.own.is_due() => Pushed::Due(block),
-            None => self.push(headers, block, cap),
+    /// Goes on where a push to the owner's stack could not keep everything.
+    pub(super) fn push_rest(&self, headers: Headers<'_>, rest: OwnPushed, cap: u32) -> Pushed {
+        match rest {
+            OwnPushed::Kept => Pushed::Kept,
+            // The chain is in our hands, and keeps the pool.
+            OwnPushed::Full(chain) => self.set_aside(headers, chain),
+            OwnPushed::Shut(block) if self.own.is_due() => Pushed::Due(block),
+            OwnPushed::Shut(block) => self.push(headers, block, cap),
         }
     }
 
@@ -355,21 +218,6 @@ impl Magazine {
         Err(chain)
     }
 
-    /// Takes the owner's hottest block.
-    #[inline]
-    pub(super) fn pop_own(&self, headers: Headers<'_>) -> Option<Block> {
-        let top = self.own.with(|top, len| {
-            if top != NIL {
-                self.own.set(headers.next(top), len - 1);
-            }
-            top
-        });
-        match top {
-            Some(top) if top != NIL => Some(headers.block(top)),
-            _ => self.pop(headers),
-        }
-    }
-
     /// Takes the hottest block.
     #[inline]
     pub(super) fn pop(&self, headers: Headers<'_>) -> Option<Block> {
@@ -420,7 +268,7 @@ impl Magazine {
     }
 
     /// Answers the owner, who was told that its stack is due: whether it gets it. Under the waiters' lock.
-    pub(super) fn own(&self, yes: bool) {
+    pub(super) fn give_own(&self, yes: bool) {
         if yes {
             self.own.open();
         } else {
@@ -430,15 +278,10 @@ impl Magazine {
 
     /// Puts a chain into the owner's empty stack, or gives it back.
     pub(super) fn fill_own(&self, headers: Headers<'_>, chain: Chain) -> Result<(), Chain> {
-        let filled = self.own.with(|top, _| {
-            if top == NIL {
-                self.own.set(chain.top(), chain.len(headers));
-            }
-            top == NIL
-        });
-        if filled == Some(true) {
-            return Ok(());
-        }
+        let chain = match self.own.fill(headers, chain) {
+            Ok(()) => return Ok(()),
+            Err(chain) => chain,
+        };
         self.fill(chain)
     }
 
@@ -458,7 +301,7 @@ impl Magazine {
 
     /// How many blocks only the owner can get at.
     pub(super) fn owned(&self) -> u32 {
-        self.own.len.load(Ordering::Relaxed)
+        self.own.len()
     }
 
     /// How many blocks are queued here, roughly while others push and pop.
@@ -469,8 +312,6 @@ impl Magazine {
 
     /// Changes whenever anything happens to the magazine.
     pub(super) fn mark(&self) -> u64 {
-        let own = u64::from(self.own.pushes.load(Ordering::Relaxed)) << 32
-            | u64::from(self.own.top.load(Ordering::Relaxed));
-        self.hot.mark() ^ self.spare.mark().rotate_left(32) ^ own.rotate_left(16)
+        self.hot.mark() ^ self.spare.mark().rotate_left(32) ^ self.own.mark().rotate_left(16)
     }
 }

@@ -8,6 +8,7 @@ mod class;
 mod depot;
 mod header;
 mod magazine;
+mod own;
 mod sizes;
 
 use std::io;
@@ -32,7 +33,7 @@ pub(crate) trait Owner: Send + Sync {
     /// Blocks came back and found the class shut.
     fn returned(&self, class: &Class, chain: Chain);
 
-    /// This thread asks for a stack of its own in its shard: answered by [`Class::own`] under the waiters' lock.
+    /// This thread asks for a stack of its own in its shard: answered by [`Class::give_own`] under the waiters' lock.
     fn due(&self, class: &Class);
 
     /// How many there are who keep the owner, apart from its queued and its leased blocks.
@@ -228,6 +229,7 @@ impl Chain {
         self.top
     }
 
+    /// What is the chain's goes over to whoever has the link.
     fn into_top(self) -> u32 {
         self.top
     }

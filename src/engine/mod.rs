@@ -280,7 +280,8 @@ impl Engine {
         if n == 0 {
             return None;
         }
-        self.arena.class_for(n)?.pop()
+        let class = self.arena.class_for(n)?;
+        class.pop_own().or_else(|| class.pop_shared())
     }
 
     #[cold]
@@ -734,7 +735,7 @@ impl Owner for Engine {
 
     fn due(&self, class: &Class) {
         let state = lock(&self.state);
-        class.own(self.biased && !state.pressed && class.is_open());
+        class.give_own(self.biased && !state.pressed && class.is_open());
     }
 
     fn refs(&self) -> &AtomicUsize {
