@@ -151,7 +151,7 @@ impl Class {
         debug_assert!(bound.is_ok());
     }
 
-    fn owner(&self) -> &dyn Owner {
+    pub(crate) fn owner(&self) -> &dyn Owner {
         let owner = self.owner.get().expect("bound when the pool was built");
         // SAFETY: `bind`'s caller vouches that the owner outlives the use of its classes.
         unsafe { owner.0.as_ref() }

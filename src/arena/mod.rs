@@ -10,6 +10,7 @@ mod header;
 mod magazine;
 mod sizes;
 
+use std::any::Any;
 use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -27,6 +28,9 @@ use sizes::Sizes;
 pub(crate) trait Owner: Send + Sync {
     /// The pool's clock.
     fn tick(&self) -> u32;
+
+    /// The pool itself, for those who know what it is.
+    fn as_any(&self) -> &dyn Any;
 
     /// Blocks came back and found the class shut. `news`: whoever waits may not have seen them yet; not so what a cleaner puts
     /// back that cleans for whoever waits.
