@@ -7,6 +7,13 @@ mod compare;
 mod direct_bytes;
 mod direct_bytes_mut;
 mod format;
+mod growth;
+mod range;
+mod read;
+mod rope;
+mod typed;
 
 pub use direct_bytes::DirectBytes;
 pub use direct_bytes_mut::{CapacityError, DirectBytesMut};
+pub use growth::Grow;
+pub use rope::{DirectRope, Parts, ToContiguous};
