@@ -92,6 +92,8 @@ mod sync;
 mod sys;
 mod units;
 
+#[cfg(feature = "serde")]
+pub use crate::bytes::InPool;
 pub use crate::bytes::{
     CapacityError, DirectBytes, DirectBytesMut, DirectRope, Grow, Parts, ToContiguous,
 };

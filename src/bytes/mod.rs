@@ -11,8 +11,12 @@ mod growth;
 mod range;
 mod read;
 mod rope;
+#[cfg(feature = "serde")]
+mod serde;
 mod typed;
 
+#[cfg(feature = "serde")]
+pub use self::serde::InPool;
 pub use direct_bytes::DirectBytes;
 pub use direct_bytes_mut::{CapacityError, DirectBytesMut};
 pub use growth::Grow;
