@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::{Engine, Refused};
 use crate::observe::Holder;
-use crate::pool::Inner;
+use crate::pool::Label;
 use crate::units::Bytes;
 
 /// What a pool looked like when it refused a reservation.
@@ -32,19 +32,42 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(pool: &Inner, requested: u64) -> Box<Refusal> {
-        let engine: &Engine = pool.engine();
+    /// `beside`: pages that whoever asked keeps in use until it is served.
+    pub(crate) fn new(engine: &Engine, requested: u64, beside: u32) -> Box<Refusal> {
+        let label = Label::of(engine);
         let live = engine.live_estimate();
         Box::new(Refusal {
-            pool: pool.name().clone(),
+            pool: label.name().clone(),
             requested,
             limit: engine.limit(),
-            max_reserve: engine.max_reserve() as u64,
+            max_reserve: engine.max_beside(beside) as u64,
             live,
             queued: engine.committed().saturating_sub(live),
             waiting: engine.waiting().0,
-            holders: pool.largest_holders(),
+            holders: label.largest_holders(engine),
         })
+    }
+
+    /// Of a buffer that never had memory.
+    pub(crate) fn without_pool(requested: u64) -> Box<Refusal> {
+        Box::new(Refusal {
+            pool: "".into(),
+            requested,
+            limit: 0,
+            max_reserve: 0,
+            live: 0,
+            queued: 0,
+            waiting: 0,
+            holders: Vec::new(),
+        })
+    }
+
+    fn no_pool(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a buffer without memory belongs to no pool and can not grow by {}; reserve from a pool instead",
+            Bytes(self.requested)
+        )
     }
 
     fn begin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,6 +142,12 @@ pub enum ReserveError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A buffer without memory can not [`grow`](crate::DirectBytesMut::grow): it belongs to no pool.
+    #[non_exhaustive]
+    NoPool {
+        /// What was asked for; there is no pool to tell of.
+        refusal: Box<Refusal>,
+    },
 }
 
 /// Why [`try_reserve`](crate::Pool::try_reserve) failed.
@@ -151,12 +180,18 @@ pub enum TryReserveError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A buffer without memory can not [`grow`](crate::DirectBytesMut::try_grow): it belongs to no pool.
+    #[non_exhaustive]
+    NoPool {
+        /// What was asked for; there is no pool to tell of.
+        refusal: Box<Refusal>,
+    },
 }
 
 impl ReserveError {
     #[cold]
-    pub(crate) fn new(pool: &Inner, requested: u64, why: Refused) -> Self {
-        let refusal = Refusal::new(pool, requested);
+    pub(crate) fn new(engine: &Engine, requested: u64, beside: u32, why: Refused) -> Self {
+        let refusal = Refusal::new(engine, requested, beside);
         match why {
             Refused::TooLarge => ReserveError::TooLarge { refusal },
             // A waiting reservation is never told that the pool is full.
@@ -170,6 +205,7 @@ impl ReserveError {
         match self {
             ReserveError::TooLarge { refusal }
             | ReserveError::Closed { refusal }
+            | ReserveError::NoPool { refusal }
             | ReserveError::Os { refusal, .. } => refusal,
         }
     }
@@ -177,8 +213,8 @@ impl ReserveError {
 
 impl TryReserveError {
     #[cold]
-    pub(crate) fn new(pool: &Inner, requested: u64, why: Refused) -> Self {
-        let refusal = Refusal::new(pool, requested);
+    pub(crate) fn new(engine: &Engine, requested: u64, beside: u32, why: Refused) -> Self {
+        let refusal = Refusal::new(engine, requested, beside);
         match why {
             Refused::TooLarge => TryReserveError::TooLarge { refusal },
             Refused::Closed => TryReserveError::Closed { refusal },
@@ -193,6 +229,7 @@ impl TryReserveError {
             TryReserveError::TooLarge { refusal }
             | TryReserveError::Closed { refusal }
             | TryReserveError::Exhausted { refusal }
+            | TryReserveError::NoPool { refusal }
             | TryReserveError::Os { refusal, .. } => refusal,
         }
     }
@@ -204,6 +241,7 @@ impl fmt::Display for ReserveError {
             ReserveError::TooLarge { refusal } => refusal.too_large(f),
             ReserveError::Closed { refusal } => refusal.closed(f),
             ReserveError::Os { refusal, source } => refusal.os(f, source),
+            ReserveError::NoPool { refusal } => refusal.no_pool(f),
         }
     }
 }
@@ -224,6 +262,7 @@ impl fmt::Display for TryReserveError {
                 refusal.state(f)
             }
             TryReserveError::Os { refusal, source } => refusal.os(f, source),
+            TryReserveError::NoPool { refusal } => refusal.no_pool(f),
         }
     }
 }
@@ -254,6 +293,7 @@ macro_rules! into_io_error {
                 let kind = match &error {
                     $error::Closed { .. } => io::ErrorKind::NotConnected,
                     $error::Os { source, .. } => source.kind(),
+                    $error::NoPool { .. } => io::ErrorKind::InvalidInput,
                     _ => io::ErrorKind::OutOfMemory,
                 };
                 io::Error::new(kind, error)

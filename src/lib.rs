@@ -92,7 +92,11 @@ mod sync;
 mod sys;
 mod units;
 
-pub use crate::bytes::{CapacityError, DirectBytes, DirectBytesMut};
+#[cfg(feature = "serde")]
+pub use crate::bytes::InPool;
+pub use crate::bytes::{
+    CapacityError, DirectBytes, DirectBytesMut, DirectRope, Grow, Parts, ToContiguous,
+};
 pub use crate::error::{LimitError, Refusal, ReserveError, TryReserveError};
 pub use crate::observe::{Holder, Stats};
 pub use crate::pool::{Closed, Pool, PoolBuilder};

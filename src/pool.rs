@@ -59,9 +59,29 @@ pub struct Pool {
 }
 
 pub(crate) struct Inner {
+    engine: Owned,
+}
+
+/// What is known of a pool wherever one of its buffers is.
+#[derive(Debug)]
+pub(crate) struct Label {
     name: Arc<str>,
     recent: Recent,
-    engine: Owned,
+}
+
+impl Label {
+    pub(crate) fn of(engine: &Engine) -> &Label {
+        let label = engine.label.get().and_then(|label| label.downcast_ref());
+        label.expect("set when the pool was built")
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn largest_holders(&self, engine: &Engine) -> Vec<Holder> {
+        self.recent.largest(engine)
+    }
 }
 
 impl Inner {
@@ -70,11 +90,7 @@ impl Inner {
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    pub(crate) fn largest_holders(&self) -> Vec<Holder> {
-        self.recent.largest(&self.engine)
+        Label::of(&self.engine).name()
     }
 }
 
@@ -91,13 +107,9 @@ impl Pool {
         PoolBuilder::default()
     }
 
-    pub(crate) fn inner(&self) -> &Inner {
-        &self.inner
-    }
-
     /// The pool's name.
     pub fn name(&self) -> &str {
-        &self.inner.name
+        self.inner.name()
     }
 
     /// The hard limit in bytes.
@@ -195,7 +207,7 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("name", &self.inner.name)
+            .field("name", &self.name())
             .field("limit", &self.engine().limit())
             .field("committed", &self.engine().committed())
             .field("waiting", &self.engine().waiting().0)
@@ -319,11 +331,13 @@ impl PoolBuilder {
             membarrier: self.membarrier,
         })
         .map_err(named)?;
-        let inner = Arc::new(Inner {
+        let label = Label {
             name: self.name,
             recent: Recent::default(),
-            engine,
-        });
+        };
+        let labelled = engine.label.set(Box::new(label));
+        debug_assert!(labelled.is_ok());
+        let inner = Arc::new(Inner { engine });
         reclaim::start(&inner, self.decommit_after.clamp(LEAST_IDLE, MOST_IDLE));
         Ok(Pool { inner })
     }

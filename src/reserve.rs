@@ -121,7 +121,7 @@ impl Pool {
         let engine = self.engine();
         let block = match n {
             0 if engine.is_closed() => Err(Refused::Closed),
-            0 => return Ok(DirectBytesMut::empty()),
+            0 => return Ok(DirectBytesMut::new()),
             _ => engine.obtain_slow(n),
         };
         match block {
@@ -129,7 +129,7 @@ impl Pool {
                 let handle = block.lease(n, site, engine.tick());
                 Ok(DirectBytesMut::from_handle(handle))
             }
-            Err(why) => Err(TryReserveError::new(self.inner(), n as u64, why)),
+            Err(why) => Err(TryReserveError::new(engine, n as u64, 0, why)),
         }
     }
 
@@ -187,14 +187,14 @@ impl Pool {
     }
 
     fn refuse(&self, n: u64, why: Refused) -> ReserveError {
-        ReserveError::new(self.inner(), n, why)
+        ReserveError::new(self.engine(), n, 0, why)
     }
 }
 
 /// The buffer that a grant is; empty where nothing was asked for.
 #[inline]
 fn whole(granted: Option<Handle>) -> DirectBytesMut {
-    granted.map_or(DirectBytesMut::empty(), DirectBytesMut::from_handle)
+    granted.map_or(DirectBytesMut::new(), DirectBytesMut::from_handle)
 }
 
 impl<P: HasEngine + Borrow<Pool>> Wait<P> {
@@ -203,7 +203,7 @@ impl<P: HasEngine + Borrow<Pool>> Wait<P> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<DirectBytesMut, ReserveError>> {
-        let mut buffer = DirectBytesMut::empty();
+        let mut buffer = DirectBytesMut::new();
         let this = self.into_ref();
         let done = this.poll(cx, |granted| buffer = whole(granted));
         Poll::Ready(match ready!(done) {

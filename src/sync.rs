@@ -9,8 +9,11 @@
 #[cfg(not(offheap_loom))]
 mod imp {
     pub(crate) use std::sync::atomic::{
-        fence, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering,
+        AtomicPtr, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering,
     };
+    // Only where there is no `membarrier`.
+    #[allow(unused_imports)]
+    pub(crate) use std::sync::atomic::fence;
     pub(crate) use std::sync::{Mutex, MutexGuard};
 
     use std::cell::Cell;
@@ -60,6 +63,33 @@ mod imp {
 
     /// The seats that are taken.
     static TAKEN: Mutex<Vec<bool>> = Mutex::new(Vec::new());
+    pub(crate) const NO_NUMBER: u32 = u32::MAX;
+
+    thread_local! {
+        static NUMBER: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// A number that is not zero and that this thread alone has, ever; [`NO_NUMBER`] once there are no more.
+    #[inline]
+    pub(crate) fn thread_number() -> u32 {
+        let number = NUMBER.with(Cell::get);
+        if number != 0 {
+            return number;
+        }
+        assign_number()
+    }
+
+    #[cold]
+    fn assign_number() -> u32 {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let next = |last: u32| (last < NO_NUMBER - 1).then(|| last + 1);
+        let number = match LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
+            Ok(last) => last + 1,
+            Err(_) => NO_NUMBER,
+        };
+        NUMBER.with(|n| n.set(number));
+        number
+    }
 
     #[cold]
     fn take_seat() -> usize {
@@ -146,6 +176,21 @@ mod imp {
         while waiting() {
             loom::thread::yield_now();
         }
+    }
+
+    loom::thread_local! {
+        static NUMBER: Cell<u32> = Cell::new(NO_NUMBER);
+    }
+
+    pub(crate) const NO_NUMBER: u32 = u32::MAX;
+
+    /// Threads of models have no number unless they are given one.
+    pub(crate) fn thread_number() -> u32 {
+        NUMBER.with(Cell::get)
+    }
+
+    pub(crate) fn set_number(n: u32) {
+        NUMBER.with(|number| number.set(n));
     }
 }
 

@@ -167,7 +167,7 @@ impl Class {
         self.owner.get().expect("bound when the pool was built").0
     }
 
-    fn owner(&self) -> &dyn Owner {
+    pub(crate) fn owner(&self) -> &dyn Owner {
         // SAFETY: `bind`'s caller vouches that the owner outlives the use of its classes.
         unsafe { self.owner_ptr().as_ref() }
     }

@@ -4,21 +4,47 @@
 //! who has it. While it is *queued* or *clean*, `state` has no references and the link fields belong to the stack,
 //! chain or bag that holds the block. The two sets of fields do not overlap, so that an observer may read either at
 //! any time: what it reads may be stale, never torn.
+//!
+//! # Counting handles
+//!
+//! The count of handles is a sum of two words. `state` has the half that anyone changes, by one atomic operation. `own` has
+//! the handles that one thread, the block's *owner*, has added, and because nobody else writes to it that is a plain
+//! load and store. The first thread that clones a handle becomes the owner, and from its second clone on it pays no atomic
+//! operation for them. Only additions are biased like that; releases always change `state`. Both halves wrap, and only their sum
+//! means anything.
+//!
+//! So a release can see a stale `own`, and this is why that does no harm. Each handle is added before it is released, and each
+//! release is published to all that follow it: whoever sees a handle's release in `state` sees its addition as well. So a sum
+//! is never short by a handle whose release is in it. Could it be short by a handle that is live? That one was cloned from
+//! another, before the other was released; so if the other's release is in the sum, the clone is too. And if the other is
+//! live, it counts, and the sum is not zero. Hence zero means that there is no handle, and the last release sees zero.
+//!
+//! Handles have weights, so that the same count tells whether anyone holds more than a small part of the block: a handle to
+//! a small part weighs [`SMALL`], any other [`WHOLE`]. A sum below `WHOLE` is that of small parts only. That is for observers; a thousand
+//! small parts look like a whole one to them.
 
+use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 
 use super::class::Class;
-use crate::sync::{fence, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{thread_number, AtomicPtr, AtomicU32, AtomicU64, Ordering, NO_NUMBER};
 
-/// One in the reference half of `state`.
-const REF: u64 = 1;
-/// The reference half of `state`.
-const REFS: u64 = u32::MAX as u64;
-/// One in the generation half of `state`.
-const GENERATION: u64 = 1 << 32;
-/// More handles than this is a leak in a loop; going on would let the count run into the generation.
-const MAX_REFS: u64 = (i32::MAX) as u64;
+/// What a handle to a small part of a block weighs.
+const SMALL: u32 = 1;
+/// What any other handle weighs.
+const WHOLE: u32 = 1 << 10;
+/// A part of a block is small where it would fit into the block so many times,
+const SMALL_FITS: usize = 8;
+/// and where the block is at least as large as this.
+const LARGE: usize = if cfg!(offheap_loom) { 1 } else { 4 << 10 };
+/// From this weight on all new handles weigh little: half a million of them do not have to be told apart.
+const HEAVY: u32 = 1 << 29;
+/// More than this is a leak in a loop; going on would let the count wrap to zero.
+const TOO_HEAVY: u32 = 1 << 31;
+
+/// The number of no thread.
+const NOBODY: u32 = 0;
 
 /// The link value for "no block".
 pub(crate) const NIL: u32 = 0;
@@ -26,14 +52,18 @@ pub(crate) const NIL: u32 = 0;
 #[derive(Debug)]
 #[cfg_attr(not(offheap_loom), repr(align(64)))]
 pub(crate) struct Header {
-    /// `{generation: 32 | refs: 32}`. The generation counts how often the block was reclaimed.
+    /// `{weight: 32 | generation: 32}`: the weight of the handles, together with `own`, and how often the block was reclaimed.
     state: AtomicU64,
     /// Where the block was reserved: a `&'static Location`, null before the first lease.
     location: AtomicPtr<Location<'static>>,
     /// Bytes that were asked for.
     requested: AtomicU64,
-    /// When it was leased, in ticks of the pool.
-    birth: AtomicU32,
+    /// When it was leased; of a chain's top block, when the chain came into the depot. In ticks of the pool.
+    pub(crate) stamp: AtomicU32,
+    /// The weight that owners have added. Only the owner stores it.
+    own: AtomicU32,
+    /// The number of the thread that is the block's owner: the first one that clones a handle.
+    owner: AtomicU32,
 
     /// The block below this one in a stack or chain, as a link.
     pub(crate) next: AtomicU32,
@@ -41,8 +71,6 @@ pub(crate) struct Header {
     pub(crate) depth: AtomicU32,
     /// The chain below this one in the depot, as a link; of a chain's top block only.
     pub(crate) chain: AtomicU32,
-    /// When the chain came into the depot, in ticks; of a chain's top block only.
-    pub(crate) stamp: AtomicU32,
     /// How many blocks of the span are being cleaned; of a span's first block only, under the cleaning lock.
     pub(crate) in_span: AtomicU32,
 
@@ -50,9 +78,9 @@ pub(crate) struct Header {
     index: u32,
     class: ClassPtr,
 
-    /// Under loom: touched by whoever owns the block, so that two owners at once are a data race that loom reports.
+    /// Under loom: touched by whoever holds the block alone, so that two at once are a data race that loom reports.
     #[cfg(offheap_loom)]
-    owner: crate::sync::UnsafeCell<()>,
+    alone: crate::sync::UnsafeCell<()>,
 }
 
 // SAFETY: the cell holds nothing; it is there for loom to see who touches it, and to fail when two do at once.
@@ -77,16 +105,17 @@ impl Header {
             state: AtomicU64::new(0),
             location: AtomicPtr::new(ptr::null_mut()),
             requested: AtomicU64::new(0),
-            birth: AtomicU32::new(0),
+            stamp: AtomicU32::new(0),
+            own: AtomicU32::new(0),
+            owner: AtomicU32::new(0),
             next: AtomicU32::new(NIL),
             depth: AtomicU32::new(0),
             chain: AtomicU32::new(NIL),
-            stamp: AtomicU32::new(0),
             in_span: AtomicU32::new(0),
             index,
             class: ClassPtr(NonNull::from(class)),
             #[cfg(offheap_loom)]
-            owner: crate::sync::UnsafeCell::new(()),
+            alone: crate::sync::UnsafeCell::new(()),
         }
     }
 
@@ -106,35 +135,61 @@ impl Header {
         unsafe { self.class.0.as_ref() }
     }
 
+    /// Whether this thread is the block's owner. The first thread that asks becomes it.
     #[inline]
-    fn owned(&self) {
-        #[cfg(offheap_loom)]
-        self.owner.with_mut(|_| ());
+    fn is_ours(&self) -> bool {
+        let thread = thread_number();
+        match self.owner.load(Ordering::Relaxed) {
+            NOBODY => self.adopt(thread),
+            owner => owner == thread,
+        }
     }
 
-    /// The block is reclaimed; its owner's only.
+    #[cold]
+    fn adopt(&self, thread: u32) -> bool {
+        let adopt = || {
+            self.owner
+                .compare_exchange(NOBODY, thread, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        thread != NO_NUMBER && adopt().is_ok()
+    }
+
+    /// The caller holds the block alone.
     #[inline]
-    fn end(&self, state: u64) {
-        let ended = (state & !REFS).wrapping_add(GENERATION);
-        self.state.store(ended, Ordering::Relaxed);
-        if state >> 32 == u64::from(u32::MAX) {
+    fn alone(&self) {
+        #[cfg(offheap_loom)]
+        self.alone.with_mut(|_| ());
+    }
+
+    /// The weight of all handles, when `state` was loaded with Acquire (or by whoever does not need to know exactly).
+    #[inline]
+    fn weight(&self, state: u64) -> u32 {
+        ((state >> 32) as u32).wrapping_add(self.own.load(Ordering::Relaxed))
+    }
+
+    /// The block is reclaimed: `weight`, all that is left of it, goes. For whoever holds the block alone.
+    #[inline]
+    fn end(&self, state: u64, weight: u32) {
+        let generation = (state as u32).wrapping_add(1);
+        let rest = ((state >> 32) as u32).wrapping_sub(weight);
+        self.state.store(
+            u64::from(rest) << 32 | u64::from(generation),
+            Ordering::Relaxed,
+        );
+        if generation == 0 {
             self.class().generation_wrapped();
         }
     }
 
-    /// Whether anyone holds the block, as far as an observer can tell.
-    fn is_live(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & REFS != 0
-    }
-
     /// How often the block was reclaimed (modulo 2³²).
     pub(crate) fn generation(&self) -> u32 {
-        (self.state.load(Ordering::Relaxed) / GENERATION) as u32
+        self.state.load(Ordering::Relaxed) as u32
     }
 
     /// What an observer sees of a live block.
     pub(crate) fn lease(&self) -> Option<Lease> {
-        if !self.is_live() {
+        let weight = self.weight(self.state.load(Ordering::Relaxed));
+        if weight == 0 {
             return None;
         }
         let location = self.location.load(Ordering::Relaxed);
@@ -142,7 +197,8 @@ impl Header {
             // SAFETY: null or from a `&'static Location`: only `Block::lease` stores it.
             location: unsafe { location.as_ref() }?,
             requested: self.requested.load(Ordering::Relaxed),
-            birth: self.birth.load(Ordering::Relaxed),
+            birth: self.stamp.load(Ordering::Relaxed),
+            only_small: weight < WHOLE,
         })
     }
 }
@@ -153,6 +209,8 @@ pub(crate) struct Lease {
     pub(crate) location: &'static Location<'static>,
     pub(crate) requested: u64,
     pub(crate) birth: u32,
+    /// Whether all handles are to small parts of the block.
+    pub(crate) only_small: bool,
 }
 
 /// A block that belongs to whoever has this value: in nobody's hands and in no stack.
@@ -176,22 +234,31 @@ impl Block {
     #[inline]
     pub(crate) fn lease(self, n: usize, location: &'static Location<'static>, tick: u32) -> Handle {
         let header = self.header();
-        header.owned();
+        header.alone();
         let state = header.state.load(Ordering::Relaxed);
-        debug_assert_eq!(state & REFS, 0, "leased twice");
+        debug_assert_eq!(header.weight(state), 0, "leased twice");
         header
             .location
             .store(ptr::from_ref(location).cast_mut(), Ordering::Relaxed);
         header.requested.store(n as u64, Ordering::Relaxed);
-        header.birth.store(tick, Ordering::Relaxed);
-        header.state.store(state | REF, Ordering::Relaxed);
-        Handle(self.0)
+        header.stamp.store(tick, Ordering::Relaxed);
+        header.owner.store(NOBODY, Ordering::Relaxed);
+        let leased = state.wrapping_add(u64::from(WHOLE) << 32);
+        header.state.store(leased, Ordering::Relaxed);
+        Handle::new(self.0, WHOLE)
     }
 }
 
 /// One counted reference to a live block. The buffer types are a handle and a range of the block.
+///
+/// A pointer to the header; its lowest bit, which is free, tells what the handle weighs.
 #[derive(Debug)]
 pub(crate) struct Handle(NonNull<Header>);
+
+const _: () = assert!(align_of::<Header>() > LIGHT);
+
+/// The bit of a handle that weighs little.
+const LIGHT: usize = 1;
 
 // SAFETY: the count is atomic, and what may be done with the memory is the buffer types' business.
 unsafe impl Send for Handle {}
@@ -200,9 +267,31 @@ unsafe impl Sync for Handle {}
 
 impl Handle {
     #[inline]
+    fn new(header: NonNull<Header>, weight: u32) -> Handle {
+        let bit = if weight == SMALL { LIGHT } else { 0 };
+        Handle(header.map_addr(|addr| addr | bit))
+    }
+
+    #[inline]
+    fn pointer(&self) -> NonNull<Header> {
+        // SAFETY: an address without its lowest bit is that of the header, and headers do not lie at zero.
+        self.0
+            .map_addr(|addr| unsafe { NonZeroUsize::new_unchecked(addr.get() & !LIGHT) })
+    }
+
+    #[inline]
+    fn weight(&self) -> u32 {
+        if self.0.addr().get() & LIGHT == 0 {
+            WHOLE
+        } else {
+            SMALL
+        }
+    }
+
+    #[inline]
     pub(crate) fn header(&self) -> &Header {
         // SAFETY: a live block keeps its pool's memory mapped, and this handle keeps the block live.
-        unsafe { self.0.as_ref() }
+        unsafe { self.pointer().as_ref() }
     }
 
     /// The block's memory: where it starts, and its size.
@@ -213,22 +302,113 @@ impl Handle {
         (class.at(header.index), class.size())
     }
 
+    /// Whether two handles are to the same block.
+    #[inline]
+    pub(crate) fn is_same_block(&self, other: &Handle) -> bool {
+        self.pointer() == other.pointer()
+    }
+
     /// Whether this is the only handle. What others did before they let go is visible then.
     #[inline]
     pub(crate) fn is_unique(&self) -> bool {
-        self.header().state.load(Ordering::Acquire) & REFS == REF
+        let header = self.header();
+        header.weight(header.state.load(Ordering::Acquire)) == self.weight()
     }
-}
 
-impl Handle {
+    /// Adds to the count (where `weight` is negative, takes from it what leaves some of this handle's); answers what it was before.
+    #[inline]
+    fn count(&self, weight: u32) -> u32 {
+        let header = self.header();
+        if header.is_ours() {
+            let own = header.own.load(Ordering::Relaxed);
+            let before = header.weight(header.state.load(Ordering::Relaxed));
+            header
+                .own
+                .store(own.wrapping_add(weight), Ordering::Relaxed);
+            before
+        } else {
+            // Relaxed as in `Arc`: the new handle is made from one that the caller can already see.
+            let added = u64::from(weight) << 32;
+            header.weight(header.state.fetch_add(added, Ordering::Relaxed))
+        }
+    }
+
+    #[inline]
+    fn retain(&self, weight: u32) -> Handle {
+        let before = self.count(weight);
+        if before >= HEAVY {
+            return self.retain_heavy(before, weight);
+        }
+        Handle::new(self.pointer(), weight)
+    }
+
+    /// `weight` has been counted.
+    #[cold]
+    fn retain_heavy(&self, before: u32, weight: u32) -> Handle {
+        if before >= TOO_HEAVY {
+            // As `Arc` does: reached only by leaking handles by the hundred million.
+            std::process::abort();
+        }
+        self.count(SMALL.wrapping_sub(weight));
+        Handle::new(self.pointer(), SMALL)
+    }
+
+    /// One more handle, to `len` bytes of what this one is a handle to.
+    #[inline]
+    pub(crate) fn part(&self, len: usize) -> Handle {
+        self.retain(self.weight().min(self.weight_of(len)))
+    }
+
+    #[inline]
+    fn weight_of(&self, len: usize) -> u32 {
+        let size = self.header().class().size();
+        if len <= size / SMALL_FITS && size >= LARGE {
+            SMALL
+        } else {
+            WHOLE
+        }
+    }
+
+    /// From here on this is a handle to `len` bytes of the block.
+    #[inline]
+    pub(crate) fn fit(&mut self, len: usize) {
+        let weight = self.weight_of(len);
+        if weight != self.weight() {
+            self.change(weight);
+        }
+    }
+
+    fn change(&mut self, weight: u32) {
+        let header = self.header();
+        let more = weight.wrapping_sub(self.weight());
+        let state = header.state.load(Ordering::Acquire);
+        if header.weight(state) == self.weight() {
+            // The only handle, so no one else touches the state.
+            let changed = state.wrapping_add(u64::from(more) << 32);
+            header.state.store(changed, Ordering::Relaxed);
+        } else {
+            self.count(more);
+        }
+        self.0 = Handle::new(self.pointer(), weight).into_raw();
+    }
+
+    fn into_raw(self) -> NonNull<Header> {
+        let raw = self.0;
+        std::mem::forget(self);
+        raw
+    }
+
     /// Takes the block back from a grant that no one has seen, without queueing it.
     pub(crate) fn into_block(self) -> Block {
         debug_assert!(self.is_unique());
         let header = self.header();
         // The generation stays: nobody can have seen this one.
         let state = header.state.load(Ordering::Relaxed);
-        header.state.store(state & !REFS, Ordering::Relaxed);
-        let block = Block(self.0);
+        let less = u64::from(self.weight()) << 32;
+        header
+            .state
+            .store(state.wrapping_sub(less), Ordering::Relaxed);
+        let block = Block(self.pointer());
         std::mem::forget(self);
         block
     }
@@ -238,13 +418,7 @@ impl Clone for Handle {
     /// Retains: one more handle.
     #[inline]
     fn clone(&self) -> Self {
-        // Relaxed as in `Arc`: the new handle is made from one that the caller can already see.
-        let before = self.header().state.fetch_add(REF, Ordering::Relaxed);
-        if before & REFS > MAX_REFS {
-            // As `Arc` does: reached only by leaking billions of handles.
-            std::process::abort();
-        }
-        Handle(self.0)
+        self.retain(self.weight())
     }
 }
 
@@ -253,18 +427,20 @@ impl Drop for Handle {
     #[inline]
     fn drop(&mut self) {
         let header = self.header();
+        let weight = self.weight();
         let mut state = header.state.load(Ordering::Acquire);
-        if state & REFS != REF {
-            state = header.state.fetch_sub(REF, Ordering::Release);
-            if state & REFS != REF {
+        if header.weight(state) != weight {
+            let less = u64::from(weight) << 32;
+            // Release what was done with the memory to the last one; and if this is it, Acquire what all others did.
+            state = header.state.fetch_sub(less, Ordering::AcqRel);
+            if header.weight(state) != weight {
                 return;
             }
-            fence(Ordering::Acquire);
         }
         // This was the last handle, so no one else touches the state: a plain store will do. (Handles that can be made from
         // none would need a CAS here.)
-        header.owned();
-        header.end(state);
-        Class::recycle(Block(self.0));
+        header.alone();
+        header.end(state, weight);
+        Class::recycle(Block(self.pointer()));
     }
 }

@@ -11,6 +11,7 @@ mod magazine;
 mod own;
 mod sizes;
 
+use std::any::Any;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -29,6 +30,9 @@ use sizes::Sizes;
 pub(crate) trait Owner: Send + Sync {
     /// The pool's clock.
     fn tick(&self) -> u32;
+
+    /// The pool itself, for those who know what it is.
+    fn as_any(&self) -> &dyn Any;
 
     /// Blocks came back and found the class shut.
     fn returned(&self, class: &Class, chain: Chain);

@@ -17,15 +17,19 @@ macro_rules! compare {
             }
         }
 
-        impl PartialEq<$this> for $other {
-            fn eq(&self, other: &$this) -> bool {
-                *self.$bytes() == other[..]
-            }
-        }
-
         impl PartialOrd<$other> for $this {
             fn partial_cmp(&self, other: &$other) -> Option<Ordering> {
                 self[..].partial_cmp(other.$bytes())
+            }
+        }
+    )+ compare_reversed!($this; $($other => $bytes),+);};
+}
+
+macro_rules! compare_reversed {
+    ($this:ty; $($other:ty => $bytes:ident),+ $(,)?) => {$(
+        impl PartialEq<$this> for $other {
+            fn eq(&self, other: &$this) -> bool {
+                *self.$bytes() == other[..]
             }
         }
 
@@ -44,11 +48,28 @@ macro_rules! by_content {
             str => as_bytes,
             Vec<u8> => as_slice,
             String => as_bytes,
-            &[u8] => as_ref,
-            &str => as_bytes,
             Bytes => as_ref,
             BytesMut => as_ref,
         );
+        compare_reversed!($this; &[u8] => as_ref, &str => as_bytes);
+
+        impl<'a, T: ?Sized> PartialEq<&'a T> for $this
+        where
+            $this: PartialEq<T>,
+        {
+            fn eq(&self, other: &&'a T) -> bool {
+                *self == **other
+            }
+        }
+
+        impl<'a, T: ?Sized> PartialOrd<&'a T> for $this
+        where
+            $this: PartialOrd<T>,
+        {
+            fn partial_cmp(&self, other: &&'a T) -> Option<Ordering> {
+                self.partial_cmp(*other)
+            }
+        }
 
         impl PartialEq for $this {
             fn eq(&self, other: &Self) -> bool {

@@ -1,12 +1,13 @@
 //! The shared buffer.
 
-use std::ops::{Bound, Deref, RangeBounds};
+use std::ops::{Deref, RangeBounds};
 use std::ptr::NonNull;
 use std::slice;
 
+use bytes::buf::IntoIter;
 use bytes::{Buf, Bytes};
 
-use super::DirectBytesMut;
+use super::{range, DirectBytesMut};
 use crate::arena::Handle;
 
 /// A shared, immutable buffer in a pool's memory: `Bytes`, in 24 bytes instead of 32.
@@ -38,7 +39,7 @@ use crate::arena::Handle;
 pub struct DirectBytes {
     ptr: NonNull<u8>,
     len: usize,
-    /// None for empty buffers.
+    /// None for buffers that are empty or static.
     handle: Option<Handle>,
 }
 
@@ -55,6 +56,24 @@ impl DirectBytes {
         Self::empty_at(NonNull::dangling())
     }
 
+    /// A buffer of static memory, as [`Bytes::from_static`] makes it. It belongs to no pool and pins nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// const OK: offheap::DirectBytes = offheap::DirectBytes::from_static(b"+OK\r\n");
+    /// assert_eq!(OK.slice(1..3), "OK");
+    /// assert_eq!(OK.block_len(), 0);
+    /// ```
+    pub const fn from_static(bytes: &'static [u8]) -> Self {
+        DirectBytes {
+            // SAFETY: a reference is not null; nobody ever writes through the pointer.
+            ptr: unsafe { NonNull::new_unchecked(bytes.as_ptr().cast_mut()) },
+            len: bytes.len(),
+            handle: None,
+        }
+    }
+
     const fn empty_at(ptr: NonNull<u8>) -> Self {
         DirectBytes {
             ptr,
@@ -67,10 +86,11 @@ impl DirectBytes {
     ///
     /// `ptr..ptr + len` is an initialised part of the handle's block, and nobody can write to it.
     #[inline]
-    pub(super) unsafe fn from_parts(ptr: NonNull<u8>, len: usize, handle: Handle) -> Self {
+    pub(super) unsafe fn from_parts(ptr: NonNull<u8>, len: usize, mut handle: Handle) -> Self {
         if len == 0 {
             return Self::empty_at(ptr);
         }
+        handle.fit(len);
         DirectBytes {
             ptr,
             len,
@@ -90,13 +110,13 @@ impl DirectBytes {
         self.len == 0
     }
 
-    /// Whether this is the block's only handle; `false` for empty buffers, which have none. Another thread that holds
+    /// Whether this is the block's only handle; `false` for empty and static buffers, which have none. Another thread that holds
     /// a handle may let go of it at any moment, so `false` can be out of date; `true` can not.
     pub fn is_unique(&self) -> bool {
         self.handle.as_ref().is_some_and(Handle::is_unique)
     }
 
-    /// Bytes of the block that this handle pins: what it costs the limit.
+    /// Bytes of the block that this handle pins: what it costs the limit. 0 for empty and static buffers.
     pub fn block_len(&self) -> usize {
         self.handle.as_ref().map_or(0, |handle| handle.memory().1)
     }
@@ -108,25 +128,7 @@ impl DirectBytes {
     /// If the range does not lie within the buffer, or begins after its end.
     #[inline]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
-        let begin = match range.start_bound() {
-            Bound::Included(&n) => n,
-            Bound::Excluded(&n) => n.checked_add(1).expect("out of range"),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(&n) => n.checked_add(1).expect("out of range"),
-            Bound::Excluded(&n) => n,
-            Bound::Unbounded => self.len,
-        };
-        assert!(
-            begin <= end,
-            "range start must not be greater than end: {begin:?} <= {end:?}"
-        );
-        assert!(
-            end <= self.len,
-            "range end out of bounds: {end:?} <= {:?}",
-            self.len
-        );
+        let (begin, end) = range::within(range, self.len);
         self.part(begin, end - begin)
     }
 
@@ -138,7 +140,67 @@ impl DirectBytes {
         DirectBytes {
             ptr,
             len,
-            handle: self.handle.as_ref().filter(|_| len > 0).cloned(),
+            handle: match &self.handle {
+                Some(handle) if len > 0 => Some(handle.part(len)),
+                _ => None,
+            },
+        }
+    }
+
+    /// A copy on the heap, which pins nothing.
+    ///
+    /// Under a hard limit a small slice that is kept for long costs its whole block: see the crate's chapter
+    /// [*Small slices*](crate#small-slices-pin-whole-blocks). O(len).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = offheap::Pool::builder().limit(1 << 20).build()?;
+    /// let request = pool.try_copy_from_slice(&[b'x'; 60_000])?;
+    /// let key = request.slice(..16);
+    /// drop(request);
+    /// assert_eq!(pool.holders()[0].pinned_waste, key.block_len() as u64);
+    ///
+    /// let key: bytes::Bytes = key.detach();
+    /// assert_eq!(key.len(), 16);
+    /// assert_eq!(pool.stats().live, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "detaching copies"]
+    pub fn detach(self) -> Bytes {
+        Bytes::copy_from_slice(&self)
+    }
+
+    /// A slice as a `Bytes` that does not pin more than `ratio` times its own length: without a copy where the block is not larger
+    /// than that, and otherwise a copy on the heap, as by [`detach`](Self::detach).
+    ///
+    /// # Panics
+    ///
+    /// As [`slice`](Self::slice).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = offheap::Pool::builder().limit(1 << 20).build()?;
+    /// let request = pool.try_copy_from_slice(&[b'x'; 60_000])?;
+    /// let key = request.slice_or_detach(..16, 4); // would pin 4096 times its length: a copy
+    /// let body = request.slice_or_detach(16.., 4); // pins hardly more than its length
+    /// drop(request);
+    /// assert_eq!(pool.stats().buffers, 1);
+    /// drop(body);
+    /// assert_eq!((pool.stats().buffers, key.len()), (0, 16));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn slice_or_detach(&self, range: impl RangeBounds<usize>, ratio: usize) -> Bytes {
+        let (begin, end) = range::within(range, self.len);
+        if self.block_len() <= ratio.saturating_mul(end - begin) {
+            self.part(begin, end - begin).into()
+        } else {
+            Bytes::copy_from_slice(&self[begin..end])
         }
     }
 
@@ -187,6 +249,7 @@ impl DirectBytes {
         }
         let back = self.part(at, self.len - at);
         self.len = at;
+        self.fit();
         back
     }
 
@@ -209,6 +272,7 @@ impl DirectBytes {
         }
         let front = self.part(0, at);
         self.advance(at);
+        self.fit();
         front
     }
 
@@ -217,6 +281,7 @@ impl DirectBytes {
         if len < self.len {
             self.len = len;
             self.let_go_if_empty();
+            self.fit();
         }
     }
 
@@ -249,12 +314,19 @@ impl DirectBytes {
         }
     }
 
+    /// After it has become shorter: perhaps it is a small part of its block now.
+    fn fit(&mut self) {
+        if let Some(handle) = &mut self.handle {
+            handle.fit(self.len);
+        }
+    }
+
     /// The memory as a writable buffer again, if this is its only handle. O(1), no copy; the capacity reaches to the
     /// end of the block.
     ///
     /// # Errors
     ///
-    /// Gives the buffer back where other handles share the block, and where it is empty and has none.
+    /// Gives the buffer back where other handles share the block, and where it is empty or static and has none.
     pub fn try_into_mut(mut self) -> Result<DirectBytesMut, DirectBytes> {
         match self.handle.take_if(|handle| handle.is_unique()) {
             // SAFETY: the handle is the only one, as just checked, and it was ours to take.
@@ -287,7 +359,8 @@ impl Deref for DirectBytes {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: the handle keeps the block live, the bytes were written before `freeze`, and are immutable since.
+        // SAFETY: the handle keeps the block live, the bytes were written before `freeze`, and are immutable since; without a handle
+        // they are static, or none.
         unsafe { slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }
@@ -316,18 +389,49 @@ impl Buf for DirectBytes {
 
 impl From<DirectBytes> for Bytes {
     /// Without copying: the `Bytes` owns the handle, and the block is reclaimed when its last clone goes. Allocates once,
-    /// as every `Bytes` with an owner does.
+    /// as every `Bytes` with an owner does; an empty or static buffer allocates nothing.
     fn from(direct: DirectBytes) -> Bytes {
-        if direct.is_empty() {
-            return Bytes::new();
+        if direct.handle.is_none() {
+            // SAFETY: memory without a handle is static.
+            return Bytes::from_static(unsafe {
+                slice::from_raw_parts(direct.ptr.as_ptr(), direct.len)
+            });
         }
         Bytes::from_owner(direct)
+    }
+}
+
+impl From<DirectBytes> for Vec<u8> {
+    /// A copy on the heap.
+    fn from(direct: DirectBytes) -> Vec<u8> {
+        direct.to_vec()
+    }
+}
+
+impl From<&'static [u8]> for DirectBytes {
+    fn from(bytes: &'static [u8]) -> DirectBytes {
+        DirectBytes::from_static(bytes)
+    }
+}
+
+impl From<&'static str> for DirectBytes {
+    fn from(text: &'static str) -> DirectBytes {
+        DirectBytes::from_static(text.as_bytes())
     }
 }
 
 impl From<DirectBytesMut> for DirectBytes {
     fn from(buffer: DirectBytesMut) -> DirectBytes {
         buffer.freeze()
+    }
+}
+
+impl IntoIterator for DirectBytes {
+    type Item = u8;
+    type IntoIter = IntoIter<DirectBytes>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        IntoIter::new(self)
     }
 }
 

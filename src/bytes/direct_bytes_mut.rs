@@ -2,14 +2,14 @@
 
 use std::borrow::BorrowMut;
 use std::mem::MaybeUninit;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, RangeBounds};
 use std::ptr::NonNull;
 use std::{fmt, io, ptr, slice};
 
-use bytes::buf::UninitSlice;
-use bytes::{Buf, BufMut};
+use bytes::buf::{IntoIter, UninitSlice};
+use bytes::{Buf, BufMut, Bytes};
 
-use super::DirectBytes;
+use super::{range, DirectBytes};
 use crate::arena::Handle;
 
 /// A unique, writable buffer in a pool's memory: `BytesMut`, except that it never grows by itself.
@@ -18,7 +18,8 @@ use crate::arena::Handle;
 /// through [`BufMut`], [`io::Write`] or `tokio::io::AsyncReadExt::read_buf`, and is shared by [`freeze`](Self::freeze).
 /// Dropping it queues the block for the next reservation; in calm that takes no lock, no system call and no allocation.
 ///
-/// An empty buffer keeps its block: `clear` and use it again. One without capacity lets go of it.
+/// An empty buffer keeps its block: `clear` and use it again, or where it was consumed [`try_reclaim`](Self::try_reclaim) its
+/// space. More than the block needs a larger block: [`grow`](Self::grow).
 ///
 /// # Examples
 ///
@@ -40,8 +41,8 @@ pub struct DirectBytesMut {
     ptr: NonNull<u8>,
     len: usize,
     cap: usize,
-    /// None for buffers without capacity, which need no memory.
-    handle: Option<Handle>,
+    /// None for buffers that never had memory.
+    pub(super) handle: Option<Handle>,
 }
 
 // SAFETY: `ptr..ptr + cap` belongs to this buffer alone, and the handle is `Send`.
@@ -76,8 +77,8 @@ impl fmt::Display for CapacityError {
 impl std::error::Error for CapacityError {}
 
 impl DirectBytesMut {
-    /// A buffer without memory: what a reservation of 0 bytes yields.
-    pub(crate) const fn empty() -> Self {
+    /// A buffer without memory, which belongs to no pool: what a reservation of 0 bytes yields.
+    pub const fn new() -> Self {
         DirectBytesMut {
             ptr: NonNull::dangling(),
             len: 0,
@@ -103,12 +104,21 @@ impl DirectBytesMut {
     /// The handle is its block's only one, and `ptr..ptr + len` is an initialised part of the block.
     pub(super) unsafe fn from_unique(ptr: NonNull<u8>, len: usize, handle: Handle) -> Self {
         let (start, size) = handle.memory();
-        let offset = ptr.as_ptr() as usize - start.as_ptr() as usize;
-        DirectBytesMut {
+        let cap = size - (ptr.addr().get() - start.addr().get());
+        let mut buffer = DirectBytesMut {
             ptr,
             len,
-            cap: size - offset,
+            cap,
             handle: Some(handle),
+        };
+        buffer.fit();
+        buffer
+    }
+
+    /// After its capacity has changed: perhaps it is a small part of its block now, or none any more.
+    fn fit(&mut self) {
+        if let Some(handle) = &mut self.handle {
+            handle.fit(self.cap);
         }
     }
 
@@ -140,7 +150,8 @@ impl DirectBytesMut {
         self.len = self.len.min(len);
     }
 
-    /// Removes the first `cnt` bytes, in O(1). Their place is gone from the capacity too.
+    /// Removes the first `cnt` bytes, in O(1). Their place is gone from the capacity too, until it is
+    /// [reclaimed](Self::try_reclaim).
     ///
     /// # Panics
     ///
@@ -164,14 +175,6 @@ impl DirectBytesMut {
         self.ptr = unsafe { self.ptr.add(cnt) };
         self.len = self.len.saturating_sub(cnt);
         self.cap -= cnt;
-        self.let_go_if_useless();
-    }
-
-    /// Without capacity there is nothing to keep the block for.
-    fn let_go_if_useless(&mut self) {
-        if self.cap == 0 {
-            self.handle = None;
-        }
     }
 
     /// Sets the length.
@@ -226,6 +229,29 @@ impl DirectBytesMut {
         Ok(())
     }
 
+    /// Appends a copy of a part of the contents.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the contents, or the copy does not fit.
+    pub fn extend_from_within(&mut self, range: impl RangeBounds<usize>) {
+        let (begin, end) = range::within(range, self.len);
+        let (requested, available) = (end - begin, self.cap - self.len);
+        if requested > available {
+            panic!(
+                "{}",
+                CapacityError {
+                    requested,
+                    available
+                }
+            );
+        }
+        let start = self.ptr.as_ptr();
+        // SAFETY: the source lies within the contents and the target behind them, where there is room, as just checked.
+        unsafe { ptr::copy_nonoverlapping(start.add(begin), start.add(self.len), requested) };
+        self.len += requested;
+    }
+
     /// Shortens to `new_len`, or lengthens with copies of `value`.
     ///
     /// # Panics
@@ -240,6 +266,7 @@ impl DirectBytesMut {
     }
 
     /// Takes the contents; this buffer keeps the rest of the capacity. O(1).
+    #[must_use = "consider DirectBytesMut::clear if you don't need the other half"]
     pub fn split(&mut self) -> DirectBytesMut {
         self.split_to(self.len)
     }
@@ -249,6 +276,7 @@ impl DirectBytesMut {
     /// # Panics
     ///
     /// If `at > len()`.
+    #[must_use = "consider DirectBytesMut::advance if you don't need the other half"]
     pub fn split_to(&mut self, at: usize) -> DirectBytesMut {
         assert!(
             at <= self.len,
@@ -258,6 +286,7 @@ impl DirectBytesMut {
         let front = self.piece(0, at, at);
         // SAFETY: `at` is at most the length, as just asserted.
         unsafe { self.skip(at) };
+        self.fit();
         front
     }
 
@@ -266,6 +295,7 @@ impl DirectBytesMut {
     /// # Panics
     ///
     /// If `at > capacity()`.
+    #[must_use = "consider DirectBytesMut::truncate if you don't need the other half"]
     pub fn split_off(&mut self, at: usize) -> DirectBytesMut {
         assert!(
             at <= self.cap,
@@ -275,7 +305,7 @@ impl DirectBytesMut {
         let back = self.piece(at, self.len.saturating_sub(at), self.cap - at);
         self.cap = at;
         self.len = self.len.min(at);
-        self.let_go_if_useless();
+        self.fit();
         back
     }
 
@@ -286,9 +316,135 @@ impl DirectBytesMut {
             ptr: unsafe { self.ptr.add(at) },
             len,
             cap,
-            // A part without capacity has nothing to keep.
-            handle: self.handle.as_ref().filter(|_| cap > 0).cloned(),
+            handle: self.handle.as_ref().map(|handle| handle.part(cap)),
         }
+    }
+
+    /// Joins what was split: `other` comes behind the contents.
+    ///
+    /// O(1) where the two are neighbours in one block (this one's contents end where `other` begins), where this buffer is empty and
+    /// becomes `other`, and where `other` has no capacity. Otherwise a copy, where the capacity has room for it: nothing is allocated.
+    ///
+    /// # Errors
+    ///
+    /// Gives `other` back where there is no room; nothing has changed then. [`grow`](Self::grow) makes room.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = offheap::Pool::builder().limit(1 << 20).build()?;
+    /// let mut head = pool.try_reserve(1000)?;
+    /// head.extend_from_slice(b"head body");
+    /// let capacity = head.capacity();
+    /// let body = head.split_off(5);
+    /// assert!(head.unsplit(body).is_ok());
+    /// assert_eq!(head, "head body");
+    /// assert_eq!(head.capacity(), capacity);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unsplit(&mut self, other: DirectBytesMut) -> Result<(), DirectBytesMut> {
+        let Err(other) = self.try_unsplit(other) else {
+            return Ok(());
+        };
+        if self.is_empty() {
+            *self = other;
+            return Ok(());
+        }
+        self.try_put_slice(&other).map_err(|_| other)
+    }
+
+    /// [`unsplit`](Self::unsplit) in O(1), or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Gives `other` back where the two are not neighbours in one block.
+    pub fn try_unsplit(&mut self, other: DirectBytesMut) -> Result<(), DirectBytesMut> {
+        if other.cap == 0 {
+            return Ok(());
+        }
+        match (&self.handle, &other.handle) {
+            (Some(ours), Some(theirs))
+                if ours.is_same_block(theirs)
+                    && self.ptr.addr().get() + self.len == other.ptr.addr().get() =>
+            {
+                // The block's parts do not overlap, so ours ends here as well.
+                debug_assert_eq!(self.len, self.cap);
+                self.len += other.len;
+                self.cap += other.cap;
+                drop(other);
+                self.fit();
+                Ok(())
+            }
+            _ => Err(other),
+        }
+    }
+
+    /// Makes room for `additional` more bytes in the block that the buffer already has; answers whether there is.
+    ///
+    /// Space that was split off or consumed comes back once all other handles to the block are gone. The contents move to the block's
+    /// start where that is needed and they are not longer than what is free before them, so that the cost of moving is that of
+    /// having consumed. Takes no memory from the pool: see [`try_grow`](Self::try_grow).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::{Buf, BufMut};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = offheap::Pool::builder().limit(1 << 20).build()?;
+    /// let mut buf = pool.try_reserve(4096)?;
+    /// buf.put_bytes(7, 4096);
+    /// let frame = buf.split().freeze();
+    /// assert!(!buf.try_reclaim(4096), "the frame still has the memory");
+    /// drop(frame);
+    /// assert!(buf.try_reclaim(4096));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "consider DirectBytesMut::grow where there has to be room"]
+    pub fn try_reclaim(&mut self, additional: usize) -> bool {
+        self.make_room(additional, |free_before, len| free_before >= len)
+    }
+
+    /// The same; `may_move` is told how many bytes are free before the contents, and how long these are.
+    pub(super) fn make_room(
+        &mut self,
+        additional: usize,
+        may_move: impl FnOnce(usize, usize) -> bool,
+    ) -> bool {
+        if additional <= self.cap - self.len {
+            return true;
+        }
+        let (Some(handle), Some(wanted)) = (&self.handle, self.len.checked_add(additional)) else {
+            return false;
+        };
+        let (start, size) = handle.memory();
+        if wanted > size || !handle.is_unique() {
+            return false;
+        }
+        let before = self.ptr.addr().get() - start.addr().get();
+        if wanted > size - before {
+            if !may_move(before, self.len) {
+                return false;
+            }
+            // SAFETY: both lie in the block, which belongs to this buffer alone, as just checked.
+            unsafe { ptr::copy(self.ptr.as_ptr(), start.as_ptr(), self.len) };
+            self.ptr = start;
+            self.cap = size;
+        } else {
+            self.cap = size - before;
+        }
+        self.fit();
+        true
+    }
+
+    /// Moves the contents to a larger block that was just leased. It has room for them.
+    pub(super) fn move_to(&mut self, handle: Handle) {
+        let mut larger = DirectBytesMut::from_handle(handle);
+        larger.extend_from_slice(self);
+        *self = larger;
     }
 
     /// Makes the contents shareable. O(1); the rest of the capacity stays with the block until that is reclaimed.
@@ -340,7 +496,7 @@ impl BorrowMut<[u8]> for DirectBytesMut {
 impl Default for DirectBytesMut {
     /// A buffer without capacity. It belongs to no pool.
     fn default() -> Self {
-        Self::empty()
+        Self::new()
     }
 }
 
@@ -358,6 +514,11 @@ impl Buf for DirectBytesMut {
     #[inline]
     fn advance(&mut self, cnt: usize) {
         DirectBytesMut::advance(self, cnt);
+    }
+
+    /// Without copying: the result pins the block.
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        self.split_to(len).freeze().into()
     }
 }
 
@@ -382,6 +543,17 @@ unsafe impl BufMut for DirectBytesMut {
     fn chunk_mut(&mut self) -> &mut UninitSlice {
         UninitSlice::uninit(self.spare_capacity_mut())
     }
+
+    #[inline]
+    fn put_slice(&mut self, src: &[u8]) {
+        self.extend_from_slice(src);
+    }
+
+    fn put_bytes(&mut self, val: u8, cnt: usize) {
+        if let Err(error) = self.try_put_bytes(val, cnt) {
+            panic!("{error}");
+        }
+    }
 }
 
 impl fmt::Write for DirectBytesMut {
@@ -404,6 +576,38 @@ impl io::Write for DirectBytesMut {
     }
 }
 
+impl From<DirectBytesMut> for Bytes {
+    /// Without copying: as [`freeze`](DirectBytesMut::freeze), then `Bytes::from`.
+    fn from(buffer: DirectBytesMut) -> Bytes {
+        buffer.freeze().into()
+    }
+}
+
+impl From<DirectBytesMut> for Vec<u8> {
+    /// A copy on the heap.
+    fn from(buffer: DirectBytesMut) -> Vec<u8> {
+        buffer.to_vec()
+    }
+}
+
+impl IntoIterator for DirectBytesMut {
+    type Item = u8;
+    type IntoIter = IntoIter<DirectBytesMut>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        IntoIter::new(self)
+    }
+}
+
+impl<'a> IntoIterator for &'a DirectBytesMut {
+    type Item = &'a u8;
+    type IntoIter = slice::Iter<'a, u8>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 impl Extend<u8> for DirectBytesMut {
     /// # Panics
     ///
@@ -421,5 +625,27 @@ impl<'a> Extend<&'a u8> for DirectBytesMut {
     /// If the bytes do not fit.
     fn extend<T: IntoIterator<Item = &'a u8>>(&mut self, bytes: T) {
         self.extend(bytes.into_iter().copied());
+    }
+}
+
+impl Extend<Bytes> for DirectBytesMut {
+    /// # Panics
+    ///
+    /// If the bytes do not fit.
+    fn extend<T: IntoIterator<Item = Bytes>>(&mut self, parts: T) {
+        for part in parts {
+            self.extend_from_slice(&part);
+        }
+    }
+}
+
+impl Extend<DirectBytes> for DirectBytesMut {
+    /// # Panics
+    ///
+    /// If the bytes do not fit.
+    fn extend<T: IntoIterator<Item = DirectBytes>>(&mut self, parts: T) {
+        for part in parts {
+            self.extend_from_slice(&part);
+        }
     }
 }

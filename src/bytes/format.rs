@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-pub(super) fn debug(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(super) fn debug<'a>(
+    bytes: impl IntoIterator<Item = &'a u8>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     f.write_str("b\"")?;
     for &byte in bytes {
         match byte {

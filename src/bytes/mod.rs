@@ -7,6 +7,17 @@ mod compare;
 mod direct_bytes;
 mod direct_bytes_mut;
 mod format;
+mod growth;
+mod range;
+mod read;
+mod rope;
+#[cfg(feature = "serde")]
+mod serde;
+mod typed;
 
+#[cfg(feature = "serde")]
+pub use self::serde::InPool;
 pub use direct_bytes::DirectBytes;
 pub use direct_bytes_mut::{CapacityError, DirectBytesMut};
+pub use growth::Grow;
+pub use rope::{DirectRope, Parts, ToContiguous};

@@ -16,6 +16,8 @@ pub(crate) type Site = &'static Location<'static>;
 pub(crate) struct Claim {
     asked: Asked,
     site: Site,
+    /// Pages that whoever waits keeps in use until it has been served.
+    beside: u32,
     refused: Option<Refused>,
 }
 
@@ -69,6 +71,7 @@ impl Claim {
         Claim {
             asked: Asked::One(n, None),
             site,
+            beside: 0,
             refused: None,
         }
     }
@@ -81,8 +84,22 @@ impl Claim {
         Claim {
             asked: Asked::Many(many),
             site,
+            beside: 0,
             refused: None,
         }
+    }
+
+    /// A claim of whoever holds `beside` pages and keeps them until it has been served.
+    pub(crate) fn beside(n: usize, beside: u32, site: Site) -> Self {
+        Claim {
+            beside,
+            ..Claim::one(n, site)
+        }
+    }
+
+    /// Pages that whoever waits keeps in use.
+    pub(super) fn pages_beside(&self) -> u32 {
+        self.beside
     }
 
     /// Of a claim for one buffer: what it wants.

@@ -26,14 +26,15 @@ mod close;
 pub(crate) mod life;
 mod wait;
 
+use std::any::Any;
 use std::io;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::arena::{Arena, Block, Chain, Class, ClassId, Owner};
+use crate::arena::{Arena, Block, Chain, Class, ClassId, Handle, Owner};
 use crate::budget::{wake, Account, Charge, Queue, WakeList};
 use crate::reclaim::Bell;
 use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
@@ -67,6 +68,8 @@ pub(crate) struct Engine {
     bell: Arc<Bell>,
     /// Whether a thread may have a stack of its own in its shard.
     biased: bool,
+    /// What the pool's handles want to find again from a buffer, when they are gone.
+    pub(crate) label: OnceLock<Box<dyn Any + Send + Sync>>,
     pub(crate) counters: Line<Counters>,
     #[cfg(offheap_loom)]
     life: life::Life,
@@ -189,6 +192,7 @@ impl Engine {
             started: Instant::now(),
             bell: Arc::default(),
             biased: config.membarrier && barrier::available(),
+            label: OnceLock::new(),
             counters: Line::default(),
             #[cfg(offheap_loom)]
             life: life::Life::new(),
@@ -219,10 +223,10 @@ impl Engine {
 
     // ---- ways in ------------------------------------------------------------------------------------------------
 
-    /// The class that serves `n` bytes under the present limit.
-    fn class_for(&self, n: usize) -> Option<&Class> {
+    /// The class that serves `n` bytes under the present limit, `beside` so many pages.
+    fn class_for(&self, n: usize, beside: u32) -> Option<&Class> {
         let class = self.arena.class_for(n)?;
-        let limit = self.account.limit();
+        let limit = self.account.limit().saturating_sub(beside);
         if class.pages() <= limit {
             return Some(class);
         }
@@ -232,10 +236,10 @@ impl Engine {
     }
 
     /// Whether an empty pool could serve the claim.
-    fn fits(&self, claim: &Claim) -> bool {
+    pub(crate) fn fits(&self, claim: &Claim) -> bool {
         match (claim.pages(), claim.wants()) {
             (Some(pages), _) => pages <= u64::from(self.account.limit()),
-            (None, Some(want)) => self.class_for(want.n).is_some(),
+            (None, Some(want)) => self.class_for(want.n, claim.pages_beside()).is_some(),
             (None, None) => true,
         }
     }
@@ -258,10 +262,24 @@ impl Engine {
 
     /// The largest `n` that the present limit can serve.
     pub(crate) fn max_reserve(&self) -> usize {
-        let limit = self.account.limit();
+        self.max_beside(0)
+    }
+
+    /// The same, `beside` so many pages that stay in use.
+    pub(crate) fn max_beside(&self, beside: u32) -> usize {
+        let limit = self.account.limit().saturating_sub(beside);
         let fits = |class: &&Class| class.pages() <= limit;
         let largest = self.arena.classes().iter().rev().find(fits);
         largest.map_or(0, Class::size)
+    }
+
+    /// The pool that a buffer's block is from.
+    pub(crate) fn of(handle: &Handle) -> &Engine {
+        let owner = handle.header().class().owner();
+        owner
+            .as_any()
+            .downcast_ref()
+            .expect("the only owner there is")
     }
 
     /// A block for `n` > 0 bytes without waiting: from this thread's magazine, and otherwise in the order of the module's
@@ -289,7 +307,7 @@ impl Engine {
         if self.is_closed() {
             return Err(Refused::Closed);
         }
-        let first = self.class_for(n).ok_or(Refused::TooLarge)?;
+        let first = self.class_for(n, 0).ok_or(Refused::TooLarge)?;
         if self.account.is_pressed() {
             if self.account.debt() == 0 {
                 return Err(Refused::Full);
@@ -696,6 +714,10 @@ impl Engine {
 impl Owner for Engine {
     fn tick(&self) -> u32 {
         self.tick()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 
     #[cold]

@@ -24,6 +24,12 @@ impl<T: HasEngine + ?Sized> HasEngine for &T {
     }
 }
 
+impl HasEngine for Handle {
+    fn engine(&self) -> &Engine {
+        Engine::of(self)
+    }
+}
+
 /// A reservation that may wait. Holds its place in the queue from the first poll until it is done or dropped.
 #[derive(Debug)]
 pub(crate) struct Wait<P: HasEngine> {

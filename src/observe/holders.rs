@@ -22,6 +22,12 @@ pub struct Holder {
     /// Age of the oldest. The pool's clock ticks in tenths of a second, and only when a reservation leaves the fast path or the
     /// reclaimer has a turn: an age can be too high by the time between two of these.
     pub oldest: Duration,
+    /// Bytes of those blocks, of a page or more, that nobody holds but by small slices: parts of at most an eighth of the
+    /// block. What a few bytes keep from being used again; [`detach`](crate::DirectBytes::detach) frees it.
+    ///
+    /// A buffer counts by its length when it was frozen, sliced, split or truncated; [`advance`](crate::DirectBytes::advance) does not
+    /// make it small. A `Bytes` counts as the buffer that it was made from. A block with a thousand small slices counts as well held.
+    pub pinned_waste: u64,
 }
 
 impl Holder {
@@ -29,6 +35,7 @@ impl Holder {
         self.count += other.count;
         self.bytes += other.bytes;
         self.oldest = self.oldest.max(other.oldest);
+        self.pinned_waste += other.pinned_waste;
     }
 }
 
@@ -42,7 +49,15 @@ impl fmt::Display for Holder {
             self.count,
             Bytes(self.bytes),
             self.oldest
-        )
+        )?;
+        if self.pinned_waste > 0 {
+            write!(
+                f,
+                ", {} held by small slices only",
+                Bytes(self.pinned_waste)
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -52,11 +67,13 @@ pub(crate) fn holders(engine: &Engine) -> Vec<Holder> {
     let mut by_location: HashMap<*const Location<'static>, Holder> = HashMap::new();
     for class in engine.arena().touched() {
         for lease in class.blocks().filter_map(|block| block.lease()) {
+            let bytes = class.size() as u64;
             let block = Holder {
                 location: lease.location,
                 count: 1,
-                bytes: class.size() as u64,
+                bytes,
                 oldest: engine.since(lease.birth),
+                pinned_waste: if lease.only_small { bytes } else { 0 },
             };
             by_location
                 .entry(std::ptr::from_ref(lease.location))

@@ -34,6 +34,7 @@ impl<F: Future + ?Sized> ByHand<F> {
     }
 
     /// Whether it was woken since the last answer.
+    #[allow(dead_code)]
     pub(crate) fn take_woken(&self) -> bool {
         self.woken.0.swap(false, Ordering::SeqCst)
     }
