@@ -156,6 +156,7 @@ pub enum TryReserveError {
 impl ReserveError {
     #[cold]
     pub(crate) fn new(pool: &Inner, requested: u64, why: Refused) -> Self {
+        pool.engine().counters.reject(&why);
         let refusal = Refusal::new(pool, requested);
         match why {
             Refused::TooLarge => ReserveError::TooLarge { refusal },
@@ -178,6 +179,7 @@ impl ReserveError {
 impl TryReserveError {
     #[cold]
     pub(crate) fn new(pool: &Inner, requested: u64, why: Refused) -> Self {
+        pool.engine().counters.reject(&why);
         let refusal = Refusal::new(pool, requested);
         match why {
             Refused::TooLarge => TryReserveError::TooLarge { refusal },

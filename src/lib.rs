@@ -94,7 +94,9 @@ mod units;
 
 pub use crate::bytes::{CapacityError, DirectBytes, DirectBytesMut};
 pub use crate::error::{LimitError, Refusal, ReserveError, TryReserveError};
-pub use crate::observe::{Holder, Stats};
+pub use crate::observe::{ClassStats, Holder, Stats};
+#[cfg(feature = "metrics")]
+pub use crate::observe::{BATCH_BLOCKS_BUCKETS, WAIT_SECONDS_BUCKETS};
 pub use crate::pool::{Closed, Pool, PoolBuilder};
 pub use crate::reserve::{CopyFromSlice, PollReserve, Reserve, ReserveMany, ReserveOwned};
 pub use crate::units::{parse_bytes, ParseBytesError};

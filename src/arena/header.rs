@@ -122,26 +122,28 @@ impl Header {
         }
     }
 
-    /// Whether anyone holds the block, as far as an observer can tell.
-    fn is_live(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & REFS != 0
+    /// How often the block was reclaimed (modulo 2³²), and, if anyone holds it, how many bytes were asked for.
+    #[inline]
+    pub(crate) fn glance(&self) -> (u32, Option<u64>) {
+        let state = self.state.load(Ordering::Relaxed);
+        let live = state & REFS != 0;
+        let requested = self.requested.load(Ordering::Relaxed);
+        ((state / GENERATION) as u32, live.then_some(requested))
     }
 
-    /// How often the block was reclaimed (modulo 2³²).
-    pub(crate) fn generation(&self) -> u32 {
-        (self.state.load(Ordering::Relaxed) / GENERATION) as u32
+    /// Whether the span that begins with this block is clean, as far as an observer can tell.
+    #[cfg(feature = "inspector")]
+    pub(super) fn is_clean(&self) -> bool {
+        self.depth.load(Ordering::Relaxed) == 0 && self.glance().1.is_none()
     }
 
     /// What an observer sees of a live block.
     pub(crate) fn lease(&self) -> Option<Lease> {
-        if !self.is_live() {
-            return None;
-        }
+        self.glance().1?;
         let location = self.location.load(Ordering::Relaxed);
         Some(Lease {
             // SAFETY: null or from a `&'static Location`: only `Block::lease` stores it.
             location: unsafe { location.as_ref() }?,
-            requested: self.requested.load(Ordering::Relaxed),
             birth: self.birth.load(Ordering::Relaxed),
         })
     }
@@ -151,7 +153,6 @@ impl Header {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lease {
     pub(crate) location: &'static Location<'static>,
-    pub(crate) requested: u64,
     pub(crate) birth: u32,
 }
 

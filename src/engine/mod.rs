@@ -22,8 +22,11 @@
 mod claim;
 mod clean;
 mod close;
+mod counters;
 #[cfg(offheap_loom)]
 pub(crate) mod life;
+#[cfg(feature = "tracing")]
+mod trace;
 mod wait;
 
 use std::io;
@@ -41,6 +44,9 @@ use crate::sys::{self, barrier};
 
 pub(crate) use claim::Claim;
 pub(crate) use close::Owned;
+pub(crate) use counters::Counters;
+#[cfg(feature = "metrics")]
+pub(crate) use counters::{Histogram, BATCH_EDGES, WAIT_EDGES};
 pub(crate) use wait::{HasEngine, Wait};
 
 use claim::Want;
@@ -84,17 +90,6 @@ impl<T> Deref for Line<T> {
     fn deref(&self) -> &T {
         &self.0
     }
-}
-
-/// Events since the pool was built. All of them are off the fast path.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) parked: AtomicU64,
-    pub(crate) cancelled: AtomicU64,
-    pub(crate) helped: AtomicU64,
-    pub(crate) cleaned_bytes: AtomicU64,
-    pub(crate) handed_over: AtomicU64,
-    pub(crate) peak_live: AtomicU64,
 }
 
 /// What the waiters' lock guards.
@@ -189,7 +184,7 @@ impl Engine {
             started: Instant::now(),
             bell: Arc::default(),
             biased: config.membarrier && barrier::available(),
-            counters: Line::default(),
+            counters: Line(Counters::new()),
             #[cfg(offheap_loom)]
             life: life::Life::new(),
         });

@@ -15,12 +15,21 @@ const CLOCK_EVERY: u64 = 64;
 /// Whatever leads to an engine and keeps it alive.
 pub(crate) trait HasEngine {
     fn engine(&self) -> &Engine;
+
+    /// The pool's name.
+    #[cfg(feature = "tracing")]
+    fn name(&self) -> &str;
 }
 
 impl<T: HasEngine + ?Sized> HasEngine for &T {
     #[inline]
     fn engine(&self) -> &Engine {
         (**self).engine()
+    }
+
+    #[cfg(feature = "tracing")]
+    fn name(&self) -> &str {
+        (**self).name()
     }
 }
 
@@ -29,6 +38,8 @@ impl<T: HasEngine + ?Sized> HasEngine for &T {
 pub(crate) struct Wait<P: HasEngine> {
     pool: P,
     node: Node<Claim>,
+    #[cfg(feature = "tracing")]
+    trace: super::trace::Trace,
 }
 
 impl<P: HasEngine> Wait<P> {
@@ -36,6 +47,8 @@ impl<P: HasEngine> Wait<P> {
         Wait {
             pool,
             node: Node::new(claim),
+            #[cfg(feature = "tracing")]
+            trace: Default::default(),
         }
     }
 
@@ -70,13 +83,16 @@ impl<P: HasEngine> Wait<P> {
                 // SAFETY: an idle node is its owner's.
                 let ready = unsafe { node.payload(|claim| engine.obtain_claim(claim)) };
                 match ready {
-                    Err(Refused::Full) => engine.join(node, cx.waker().clone()),
+                    Err(Refused::Full) => self.park(cx.waker()),
                     Err(refused) => return Poll::Ready(Err(refused)),
                     Ok(()) => {}
                 }
             }
-            Status::Waiting => engine.rejoin(node, cx.waker()),
-            Status::Done => {}
+            Status::Waiting => {
+                engine.rejoin(node, cx.waker());
+                self.waited();
+            }
+            Status::Done => self.waited(),
         }
         if node.status() == Status::Waiting {
             return Poll::Pending;
@@ -98,6 +114,50 @@ impl<P: HasEngine> Wait<P> {
         Poll::Ready(done)
     }
 
+    #[cold]
+    fn park(&self, waker: &Waker) {
+        let engine = self.pool.engine();
+        #[cfg(feature = "tracing")]
+        let bytes = self.asked();
+        if let Some(_position) = engine.join(&self.node, waker.clone()) {
+            #[cfg(feature = "tracing")]
+            self.trace
+                .parked(engine, self.pool.name(), bytes, _position);
+            self.waited();
+        }
+    }
+
+    #[cfg(not(feature = "_waits"))]
+    fn waited(&self) {}
+
+    /// Notes how long it took, if a node that parked is done now.
+    #[cfg(feature = "_waits")]
+    #[cold]
+    fn waited(&self) {
+        if self.node.status() != Status::Done {
+            return;
+        }
+        // SAFETY: the node is done, and ours.
+        let (joined, refused) = unsafe {
+            (
+                self.node.joined(),
+                self.node.payload(|claim| claim.is_refused()),
+            )
+        };
+        let wait = joined.elapsed();
+        if !refused {
+            let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+            self.pool.engine().counters.waits.record(nanos);
+        }
+        #[cfg(feature = "tracing")]
+        self.trace.done(
+            self.pool.engine(),
+            self.pool.name(),
+            if refused { "refused" } else { "granted" },
+            wait,
+        );
+    }
+
     /// Gives up the place in the queue, or what was granted: it goes to whoever is next.
     fn cancel(&self) {
         let engine = self.pool.engine();
@@ -107,6 +167,8 @@ impl<P: HasEngine> Wait<P> {
             Status::Waiting => engine.leave(&self.node),
             Status::Done => {}
         }
+        #[cfg(feature = "tracing")]
+        self.trace.cancelled(engine, self.pool.name());
         let granted = self.node.status() == Status::Done;
         // SAFETY: not waiting any more, so the payload is ours.
         unsafe {
@@ -163,14 +225,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Joins the queue. The node may be done when this returns.
-    fn join(&self, node: &Node<Claim>, waker: Waker) {
+    /// Joins the queue; answers its place in it, counted from one, unless it was served at once. The node may be done when this
+    /// returns.
+    fn join(&self, node: &Node<Claim>, waker: Waker) -> Option<usize> {
         // SAFETY: the node is idle, so its payload is its owner's.
         let bytes = unsafe { node.payload(|claim| claim.bytes()) };
         let mut state = lock(&self.state);
         let first = state.queue.is_empty() || state.closed;
         // SAFETY: the node is idle, and `Wait::cancel` takes it out before it goes away.
         unsafe { state.queue.push_back(node, bytes, waker) };
+        let position = state.queue.len();
         if first {
             // First the doors are shut, then what was behind them is looked at: a drop either is seen or sees us.
             self.settle(&mut state);
@@ -180,7 +244,7 @@ impl Engine {
             drop(state);
         }
         if node.status() != Status::Waiting {
-            return;
+            return None;
         }
         if self.counters.parked.fetch_add(1, Ordering::Relaxed) % CLOCK_EVERY == 0 {
             self.touch_clock();
@@ -191,6 +255,7 @@ impl Engine {
                 self.help();
             }
         }
+        Some(position)
     }
 
     /// A waiting node was polled again: perhaps for another task, perhaps because there is something to clean.
