@@ -94,6 +94,8 @@ mod units;
 
 pub use crate::bytes::{CapacityError, DirectBytes, DirectBytesMut};
 pub use crate::error::{LimitError, Refusal, ReserveError, TryReserveError};
+#[cfg(feature = "inspector")]
+pub use crate::observe::Inspector;
 pub use crate::observe::{ClassStats, Holder, Stats};
 #[cfg(feature = "metrics")]
 pub use crate::observe::{BATCH_BLOCKS_BUCKETS, WAIT_SECONDS_BUCKETS};

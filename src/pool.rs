@@ -110,6 +110,11 @@ impl Pool {
         &self.inner
     }
 
+    #[cfg(feature = "inspector")]
+    pub(crate) fn downgrade(&self) -> std::sync::Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+
     /// The pool's name.
     pub fn name(&self) -> &str {
         &self.inner.name

@@ -45,7 +45,7 @@ use crate::sys::{self, barrier};
 pub(crate) use claim::Claim;
 pub(crate) use close::Owned;
 pub(crate) use counters::Counters;
-#[cfg(feature = "metrics")]
+#[cfg(any(feature = "metrics", feature = "inspector"))]
 pub(crate) use counters::{Histogram, BATCH_EDGES, WAIT_EDGES};
 pub(crate) use wait::{HasEngine, Wait};
 
@@ -127,6 +127,17 @@ struct State {
     ring: bool,
     /// Of a closed pool: committed bytes that are not queued, which is what buffers hold.
     outstanding: u64,
+}
+
+/// A parked reservation, as an observer sees it.
+#[cfg(feature = "inspector")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waiter {
+    /// What it asks for.
+    pub(crate) bytes: u64,
+    pub(crate) since: Instant,
+    /// The line of code that reserves.
+    pub(crate) site: &'static std::panic::Location<'static>,
 }
 
 /// Why no block is to be had now.
@@ -646,6 +657,26 @@ impl Engine {
     pub(crate) fn waiting(&self) -> (u64, u64) {
         let state = lock(&self.state);
         (state.queue.len() as u64, state.queue.weight())
+    }
+
+    /// The first `most` who wait, in order.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn waiters(&self, most: usize) -> Vec<Waiter> {
+        let mut waiters = Vec::with_capacity(most);
+        let state = lock(&self.state);
+        state.queue.show(most, |claim, bytes, since| {
+            waiters.push(Waiter {
+                bytes,
+                since,
+                site: claim.site(),
+            });
+        });
+        waiters
+    }
+
+    #[cfg(feature = "inspector")]
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.account.is_pressed()
     }
 
     /// Live bytes, without looking at every block; exact when nothing moves.

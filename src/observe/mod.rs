@@ -6,6 +6,8 @@
 mod census;
 mod classes;
 mod holders;
+#[cfg(feature = "inspector")]
+mod inspector;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod resident;
@@ -13,6 +15,8 @@ mod stats;
 
 pub use classes::ClassStats;
 pub use holders::Holder;
+#[cfg(feature = "inspector")]
+pub use inspector::Inspector;
 #[cfg(feature = "metrics")]
 pub use metrics::{BATCH_BLOCKS_BUCKETS, WAIT_SECONDS_BUCKETS};
 pub use stats::Stats;
