@@ -150,6 +150,8 @@ impl Pool {
             });
         }
         self.engine().set_limit(limit);
+        #[cfg(feature = "tracing")]
+        self.engine().tell_pressure(self.name());
         Ok(())
     }
 
@@ -235,7 +237,17 @@ impl Pool {
     /// Closes the pool: waiting reservations and all later ones fail with [`Closed`](crate::ReserveError::Closed). Live buffers
     /// stay valid. Closing twice is the same as once.
     pub fn close(&self) {
-        self.engine().close();
+        let _was_open = self.engine().close();
+        #[cfg(feature = "tracing")]
+        if _was_open {
+            let engine = self.engine();
+            tracing::info!(
+                pool = self.name(),
+                outstanding = engine.outstanding(),
+                "closed"
+            );
+            engine.tell_pressure(self.name());
+        }
     }
 
     /// Whether the pool was closed.
@@ -483,7 +495,7 @@ impl Future for Closed<'_> {
         let engine = this.pool.engine();
         match this.node.status() {
             Status::Idle => {
-                engine.close();
+                this.pool.close();
                 // SAFETY: the node is idle; pinned from here on, it leaves by `forget_closer` when it is dropped.
                 if unsafe { engine.await_closed(&this.node, cx.waker().clone()) } {
                     return Poll::Ready(());

@@ -47,7 +47,11 @@ impl Scene {
             .unwrap();
         // Waves, so that each class has live, queued and clean blocks in a pattern.
         let take = |n: usize, count: usize| -> Vec<_> {
-            let take = |_| pool.try_reserve(n).unwrap();
+            let take = |_| {
+                let mut buffer = pool.try_reserve(n).unwrap();
+                buffer.resize(n, 0x5a);
+                buffer
+            };
             (0..count).map(take).collect()
         };
         let mut held = Vec::new();
@@ -67,7 +71,7 @@ impl Scene {
         pool.trim();
         let again = take(16 * KIB, 4);
         held.extend(take(3000, 3));
-        held.push(pool.try_reserve(1 << 20).unwrap());
+        held.extend(take(1 << 20, 1));
         drop(again);
         let rest = pool.stats();
         let rest = (rest.limit - rest.live) as usize;
@@ -162,7 +166,7 @@ fn the_data_is_what_stats_classes_and_holders_say() {
     }
 
     let holders = pool.holders();
-    assert!(holders.len() >= 3);
+    assert!(holders.len() >= 2);
     for (said, holder) in said["holders"].as_array().unwrap().iter().zip(&holders) {
         assert_eq!(said["site"], holder.location.to_string());
         assert_eq!(

@@ -108,7 +108,8 @@ fn every_name_is_there_with_unit_and_description_and_nothing_else() {
     let memory = Memory::default();
     publish(&pool, &memory);
 
-    let plain = [&GAUGES[..], &COUNTERS[..], &HISTOGRAMS[..]].concat();
+    let oldest = ["offheap_oldest_wait_seconds"];
+    let plain = [&GAUGES[..], &COUNTERS[..], &HISTOGRAMS[..], &oldest].concat();
     let mut expected: Vec<_> = plain
         .iter()
         .map(|name| format!("{name}{{pool=p}}"))
@@ -225,6 +226,8 @@ fn waits_are_published_once_and_only_those_that_got_their_memory() {
     publish(&pool, &memory);
     let key = "offheap_reserve_wait_seconds{pool=p}";
     assert_eq!(memory.histogram(key), [], "nobody has its memory yet");
+    let oldest = || memory.gauge("offheap_oldest_wait_seconds{pool=p}");
+    assert!(oldest() > 0.0);
 
     drop((cancelled, held));
     for waiting in &mut served {
@@ -238,6 +241,7 @@ fn waits_are_published_once_and_only_those_that_got_their_memory() {
         "{waits:?}"
     );
     assert!(waits.iter().all(|(seconds, _)| *seconds > 0.0), "{waits:?}");
+    assert_eq!(oldest(), 0.0, "nobody waits any more");
 
     // A reservation that never parked is none, and what was published is not published again.
     drop(pool.try_reserve(1).unwrap());

@@ -71,6 +71,7 @@ async fn run(options: Options) -> io::Result<bool> {
         .name("relay")
         .limit(options.limit)
         .publish_resident(true)
+        .publish_classes(true)
         .build()?;
     let built_in = options.upstream.is_none();
     let upstream = match &options.upstream {

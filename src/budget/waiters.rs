@@ -196,7 +196,7 @@ impl<T> Queue<T> {
     }
 
     /// Shows the first `most` who wait, in order: the payload, bytes that are waited for, and since when.
-    #[cfg(feature = "inspector")]
+    #[cfg(any(feature = "metrics", feature = "inspector"))]
     pub(crate) fn show(&self, most: usize, mut f: impl FnMut(&T, u64, std::time::Instant)) {
         let mut next = self.head;
         for _ in 0..most {

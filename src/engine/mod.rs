@@ -659,6 +659,16 @@ impl Engine {
         (state.queue.len() as u64, state.queue.weight())
     }
 
+    /// How long the head of the queue has waited; zero where nobody waits.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn oldest_wait(&self) -> Duration {
+        let mut since = None;
+        lock(&self.state)
+            .queue
+            .show(1, |_, _, joined| since = Some(joined));
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// The first `most` who wait, in order.
     #[cfg(feature = "inspector")]
     pub(crate) fn waiters(&self, most: usize) -> Vec<Waiter> {

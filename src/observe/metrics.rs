@@ -170,6 +170,7 @@ const COUNTERS: [Figure<(Stats, u64)>; 7] = [
 const REJECTED: &str = "offheap_rejected_total";
 const WAITS: &str = "offheap_reserve_wait_seconds";
 const BATCHES: &str = "offheap_reclaim_batch_blocks";
+const OLDEST: &str = "offheap_oldest_wait_seconds";
 const RESIDENT: &str = "offheap_resident_bytes";
 const CLASS_LIVE: &str = "offheap_class_live_blocks";
 const CLASS_QUEUED: &str = "offheap_class_queued_blocks";
@@ -183,10 +184,17 @@ pub(crate) fn publish(publisher: &Publisher, name: &Arc<str>, engine: &Engine) {
     let counters: &Counters = &engine.counters;
 
     let stats = stats(engine);
+    let oldest = engine.oldest_wait();
     for (name, unit, help, figure) in GAUGES {
         describe_gauge!(name, unit, help);
         gauge!(name, labels()).set(figure(&stats) as f64);
     }
+    describe_gauge!(
+        OLDEST,
+        Unit::Seconds,
+        "How long the head of the queue has been parked."
+    );
+    gauge!(OLDEST, labels()).set(oldest.as_secs_f64());
     let totals = (stats, counters.hook_panics.load(Ordering::Relaxed));
     for (name, unit, help, figure) in COUNTERS {
         describe_counter!(name, unit, help);
