@@ -132,6 +132,7 @@ impl Engine {
     }
 
     fn clean(&self, bag: Bag<'_>, pages: u32, news: bool) -> u32 {
+        #[cfg(not(offheap_loom))]
         let class = bag.class();
         let (freed, rest) = bag.clean(pages);
         let cleaned = &self.counters.cleaned_bytes;

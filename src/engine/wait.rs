@@ -78,24 +78,27 @@ impl<P: HasEngine> Wait<P> {
     ) -> Poll<Result<(), Refused>> {
         let engine = self.pool.engine();
         let node = &self.node;
-        match node.status() {
+        let parked = match node.status() {
             Status::Idle => {
                 // SAFETY: an idle node is its owner's.
                 let ready = unsafe { node.payload(|claim| engine.obtain_claim(claim)) };
                 match ready {
                     Err(Refused::Full) => self.park(cx.waker()),
                     Err(refused) => return Poll::Ready(Err(refused)),
-                    Ok(()) => {}
+                    Ok(()) => false,
                 }
             }
             Status::Waiting => {
                 engine.rejoin(node, cx.waker());
-                self.waited();
+                true
             }
-            Status::Done => self.waited(),
-        }
+            Status::Done => true,
+        };
         if node.status() == Status::Waiting {
             return Poll::Pending;
+        }
+        if parked {
+            self.waited();
         }
         // SAFETY: not waiting, so the payload is ours again.
         let done = unsafe {
@@ -114,29 +117,27 @@ impl<P: HasEngine> Wait<P> {
         Poll::Ready(done)
     }
 
+    /// Joins the queue; answers whether it had to wait there. It may be done when this returns.
     #[cold]
-    fn park(&self, waker: &Waker) {
+    fn park(&self, waker: &Waker) -> bool {
         let engine = self.pool.engine();
         #[cfg(feature = "tracing")]
         let bytes = self.asked();
-        if let Some(_position) = engine.join(&self.node, waker.clone()) {
-            #[cfg(feature = "tracing")]
-            self.trace
-                .parked(engine, self.pool.name(), bytes, _position);
-            self.waited();
+        let position = engine.join(&self.node, waker.clone());
+        #[cfg(feature = "tracing")]
+        if let Some(position) = position {
+            self.trace.parked(engine, self.pool.name(), bytes, position);
         }
+        position.is_some()
     }
 
     #[cfg(not(feature = "_waits"))]
     fn waited(&self) {}
 
-    /// Notes how long it took, if a node that parked is done now.
+    /// Notes how long it took. The node parked, and is done.
     #[cfg(feature = "_waits")]
     #[cold]
     fn waited(&self) {
-        if self.node.status() != Status::Done {
-            return;
-        }
         // SAFETY: the node is done, and ours.
         let (joined, refused) = unsafe {
             (
