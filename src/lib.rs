@@ -77,7 +77,12 @@
 //!
 //! # Features
 //!
-//! `tracing`: while [`Pool::closed`] waits, the pool says each second who still holds what. Nothing is on by default.
+//! Nothing is on by default, and none of these costs a reservation that finds memory, or a drop, anything.
+//!
+//! - `metrics`: [`Pool::publish_metrics`](Pool#method.publish_metrics) hands figures to the `metrics` facade, for Prometheus and others.
+//! - `inspector`: `Inspector` is a live page of what pools do, as an axum router.
+//! - `tracing`: a span for each parked reservation; events for pressure, faults and closing; while [`Pool::closed`] waits, the pool
+//!   says each second who still holds what.
 
 mod arena;
 mod budget;
@@ -98,7 +103,11 @@ pub use crate::bytes::{
     CapacityError, DirectBytes, DirectBytesMut, DirectRope, Grow, Parts, ToContiguous,
 };
 pub use crate::error::{LimitError, Refusal, ReserveError, TryReserveError};
-pub use crate::observe::{Holder, Stats};
+#[cfg(feature = "inspector")]
+pub use crate::observe::Inspector;
+pub use crate::observe::{ClassStats, Holder, Stats};
+#[cfg(feature = "metrics")]
+pub use crate::observe::{BATCH_BLOCKS_BUCKETS, WAIT_SECONDS_BUCKETS};
 pub use crate::pool::{Closed, Pool, PoolBuilder};
 pub use crate::reserve::{CopyFromSlice, PollReserve, Reserve, ReserveMany, ReserveOwned};
 pub use crate::units::{parse_bytes, ParseBytesError};

@@ -14,13 +14,16 @@ use pin_project_lite::pin_project;
 use crate::budget::{Node, Status};
 use crate::engine::{Config, Engine, HasEngine, Owned};
 use crate::error::LimitError;
-use crate::observe::{self, Holder, Recent, Stats};
+use crate::observe::{self, ClassStats, Holder, Recent, Stats};
 use crate::reclaim;
 
 /// How long queued memory stays committed if the builder is not told otherwise.
 const IDLE: Duration = Duration::from_secs(10);
 /// The clock of a pool has tenths of a second, and a round of ageing takes half the idle time.
 const LEAST_IDLE: Duration = Duration::from_millis(200);
+/// Publishing more often than this is a mistake.
+#[cfg(feature = "metrics")]
+const LEAST_PUBLISH: Duration = Duration::from_millis(10);
 /// A year: nobody tells it from never, and it can be added to any time.
 const MOST_IDLE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -59,6 +62,8 @@ pub struct Pool {
 }
 
 pub(crate) struct Inner {
+    #[cfg(feature = "metrics")]
+    publisher: observe::Publisher,
     engine: Owned,
 }
 
@@ -92,6 +97,11 @@ impl Inner {
     pub(crate) fn name(&self) -> &Arc<str> {
         Label::of(&self.engine).name()
     }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn publish_metrics(&self) {
+        observe::publish(&self.publisher, self.name(), &self.engine);
+    }
 }
 
 impl HasEngine for Pool {
@@ -105,6 +115,11 @@ impl Pool {
     /// Starts to build a pool. Only a [`limit`](PoolBuilder::limit) is needed.
     pub fn builder() -> PoolBuilder {
         PoolBuilder::default()
+    }
+
+    #[cfg(feature = "inspector")]
+    pub(crate) fn downgrade(&self) -> std::sync::Weak<Inner> {
+        Arc::downgrade(&self.inner)
     }
 
     /// The pool's name.
@@ -142,6 +157,8 @@ impl Pool {
             });
         }
         self.engine().set_limit(limit);
+        #[cfg(feature = "tracing")]
+        self.engine().tell_pressure(self.name());
         Ok(())
     }
 
@@ -153,6 +170,31 @@ impl Pool {
     /// The pool's figures. O(blocks): it looks at the header of every block that was ever used, and stops nobody meanwhile.
     pub fn stats(&self) -> Stats {
         observe::stats(self.engine())
+    }
+
+    /// [`stats`](Self::stats) by size class, for the classes that were ever used, smallest first. O(blocks).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let pool = offheap::Pool::builder().limit(1 << 20).build()?;
+    /// let _buf = pool.try_reserve(5000).unwrap();
+    /// let classes = pool.classes();
+    /// assert_eq!((classes[0].size, classes[0].live), (5120, 1));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn classes(&self) -> Vec<ClassStats> {
+        observe::classes(self.engine())
+    }
+
+    /// How many bytes are really behind the pool's blocks, says the kernel: at most [`committed`](Stats::committed), and less
+    /// where committed memory was not written to yet. `None` where it can not be known: off Linux, without `/proc`, or
+    /// where blocks come from the heap.
+    ///
+    /// This is the check on the books, not part of them: it reads the page tables of all address space that blocks ever used,
+    /// some milliseconds per GiB. Not for every request.
+    pub fn resident(&self) -> Option<u64> {
+        observe::resident(self.engine())
     }
 
     /// Who holds the memory: live blocks by the line of code that reserved them, largest first. Every block is counted, not a
@@ -172,10 +214,47 @@ impl Pool {
         observe::holders(self.engine())
     }
 
+    /// Hands the pool's figures to the recorder behind the [`metrics`](::metrics) facade, with the pool's name as the label `pool`.
+    ///
+    /// All gauges and counters are of one snapshot, as [`stats`](Self::stats) has it. For an exporter that is scraped, call
+    /// this before each answer; for one that pushes, see [`publish_every`](PoolBuilder::publish_every). Pools that publish
+    /// need names of their own. Tell the exporter of [`WAIT_SECONDS_BUCKETS`](crate::WAIT_SECONDS_BUCKETS) and
+    /// [`BATCH_BLOCKS_BUCKETS`](crate::BATCH_BLOCKS_BUCKETS), or it may make summaries of the histograms.
+    ///
+    /// O(blocks), as [`stats`](Self::stats) is. Takes the queue's lock for a moment, to count who waits; the recorder is called
+    /// without it. Costs reservations and drops nothing.
+    ///
+    /// # Panics
+    ///
+    /// Where the recorder does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// // Where there is no recorder, this does nothing.
+    /// let pool = offheap::Pool::builder().name("ingress").limit(1 << 20).build()?;
+    /// pool.publish_metrics();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(feature = "metrics")]
+    pub fn publish_metrics(&self) {
+        self.inner.publish_metrics();
+    }
+
     /// Closes the pool: waiting reservations and all later ones fail with [`Closed`](crate::ReserveError::Closed). Live buffers
     /// stay valid. Closing twice is the same as once.
     pub fn close(&self) {
-        self.engine().close();
+        let _was_open = self.engine().close();
+        #[cfg(feature = "tracing")]
+        if _was_open {
+            let engine = self.engine();
+            tracing::info!(
+                pool = self.name(),
+                outstanding = engine.outstanding(),
+                "closed"
+            );
+            engine.tell_pressure(self.name());
+        }
     }
 
     /// Whether the pool was closed.
@@ -227,6 +306,10 @@ pub struct PoolBuilder {
     shards: Option<usize>,
     membarrier: bool,
     decommit_after: Duration,
+    #[cfg(feature = "metrics")]
+    extras: observe::Extras,
+    #[cfg(feature = "metrics")]
+    publish_every: Option<Duration>,
 }
 
 impl Default for PoolBuilder {
@@ -239,6 +322,10 @@ impl Default for PoolBuilder {
             shards: None,
             membarrier: true,
             decommit_after: IDLE,
+            #[cfg(feature = "metrics")]
+            extras: Default::default(),
+            #[cfg(feature = "metrics")]
+            publish_every: None,
         }
     }
 }
@@ -290,6 +377,33 @@ impl PoolBuilder {
         self
     }
 
+    /// Lets the reclaimer [publish](Pool::publish_metrics) the pool's figures at this interval, at most every 10 ms. Default:
+    /// never, and the reclaimer sleeps without a timer while nothing is queued.
+    ///
+    /// Where the recorder panics, the panic is caught and counted as `offheap_hook_panics_total`.
+    #[cfg(feature = "metrics")]
+    pub fn publish_every(mut self, interval: Duration) -> Self {
+        self.publish_every = Some(interval);
+        self
+    }
+
+    /// Whether figures are published by size class, too: the gauges `offheap_class_live_blocks` and
+    /// `offheap_class_queued_blocks` with the block's size as the label `class`. There are four classes per doubling, and only
+    /// those that were ever used are published. Default: no.
+    #[cfg(feature = "metrics")]
+    pub fn publish_classes(mut self, yes: bool) -> Self {
+        self.extras.classes = yes;
+        self
+    }
+
+    /// Whether to publish what the kernel says is [resident](Pool::resident), as the gauge `offheap_resident_bytes`, beside what
+    /// the books say. Default: no, for it takes some milliseconds per GiB.
+    #[cfg(feature = "metrics")]
+    pub fn publish_resident(mut self, yes: bool) -> Self {
+        self.extras.resident = yes;
+        self
+    }
+
     /// Reserves the address space and starts the reclaimer: a task of the tokio runtime that this is called in, or a thread
     /// where there is none. Takes no memory yet.
     ///
@@ -337,8 +451,19 @@ impl PoolBuilder {
         };
         let labelled = engine.label.set(Box::new(label));
         debug_assert!(labelled.is_ok());
-        let inner = Arc::new(Inner { engine });
-        reclaim::start(&inner, self.decommit_after.clamp(LEAST_IDLE, MOST_IDLE));
+        let inner = Arc::new(Inner {
+            #[cfg(feature = "metrics")]
+            publisher: observe::Publisher::new(self.extras),
+            engine,
+        });
+        let habits = reclaim::Habits {
+            idle: self.decommit_after.clamp(LEAST_IDLE, MOST_IDLE),
+            #[cfg(feature = "metrics")]
+            publish: self
+                .publish_every
+                .map(|every| every.clamp(LEAST_PUBLISH, MOST_IDLE)),
+        };
+        reclaim::start(&inner, habits);
         Ok(Pool { inner })
     }
 }
@@ -381,7 +506,7 @@ impl Future for Closed<'_> {
         let engine = this.pool.engine();
         match this.node.status() {
             Status::Idle => {
-                engine.close();
+                this.pool.close();
                 // SAFETY: the node is idle; pinned from here on, it leaves by `forget_closer` when it is dropped.
                 if unsafe { engine.await_closed(&this.node, cx.waker().clone()) } {
                     return Poll::Ready(());

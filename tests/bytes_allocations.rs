@@ -1,6 +1,8 @@
 //! What touches the heap: nothing that is done with pooled buffers, once the pool's own memory has been used; and exactly one
 //! allocation makes a `Bytes` of a buffer.
 
+#![allow(clippy::type_complexity, clippy::collapsible_match)]
+
 #[path = "support/counting.rs"]
 mod counting;
 #[path = "support/starved.rs"]

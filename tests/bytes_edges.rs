@@ -424,6 +424,7 @@ fn reads_as_files_do() {
     assert!(attempt(|| buffer.consume(2)).is_none());
 }
 
+#[allow(clippy::op_ref)] // Comparing references is what is tested.
 #[test]
 fn compares_with_references_too() {
     let pool = pool();

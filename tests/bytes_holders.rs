@@ -1,5 +1,7 @@
 //! `pinned_waste`: bytes of blocks that only small slices hold, told from the handles' own count.
 
+#![allow(clippy::type_complexity, clippy::collapsible_match)]
+
 use std::thread;
 
 use bytes::{Buf, BufMut, Bytes};

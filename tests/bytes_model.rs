@@ -4,6 +4,8 @@
 //!
 //! The number of sequences is that of `PROPTEST_CASES`.
 
+#![allow(clippy::type_complexity, clippy::collapsible_match)]
+
 #[path = "support/config.rs"]
 mod config;
 #[path = "support/panics.rs"]

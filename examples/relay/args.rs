@@ -19,6 +19,7 @@ Options:
   --limit BYTES         the pool's limit, such as 512k or 64MiB [256KiB]
   --connections N       how many connections the load generator opens [200];
                         with --upstream: how many are served at once, later ones wait [any number]
+  --inspect [HOST:]PORT serves a live page of the pool, and /metrics for Prometheus; without HOST on loopback only
   --seconds N           when to end; 0 is not before Ctrl-C [5; with --upstream 0]
   -h, --help            this text";
 
@@ -33,6 +34,7 @@ pub(crate) struct Options {
     pub(crate) upstream: Option<String>,
     pub(crate) limit: usize,
     pub(crate) connections: Option<usize>,
+    pub(crate) inspect: Option<String>,
     pub(crate) seconds: u64,
 }
 
@@ -42,6 +44,7 @@ pub(crate) fn parse(mut args: lexopt::Parser) -> Result<Option<Options>, lexopt:
     let mut upstream = None;
     let mut limit = 256 << 10;
     let mut connections = None;
+    let mut inspect = None;
     let mut seconds = None;
     while let Some(arg) = args.next()? {
         match arg {
@@ -51,6 +54,7 @@ pub(crate) fn parse(mut args: lexopt::Parser) -> Result<Option<Options>, lexopt:
             Long("connections") => {
                 connections = Some(value(&mut args, "--connections", at_least_one)?);
             }
+            Long("inspect") => inspect = Some(args.value()?.string()?),
             Long("seconds") => seconds = Some(value(&mut args, "--seconds", u64::from_str)?),
             Short('h') | Long("help") => return Ok(None),
             _ => return Err(arg.unexpected()),
@@ -62,6 +66,7 @@ pub(crate) fn parse(mut args: lexopt::Parser) -> Result<Option<Options>, lexopt:
         upstream,
         limit,
         connections,
+        inspect,
         seconds: seconds.unwrap_or(default_seconds),
     }))
 }

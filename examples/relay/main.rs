@@ -12,6 +12,7 @@
 
 mod args;
 mod books;
+mod inspect;
 mod load;
 mod observe;
 mod relay;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use offheap::Pool;
 
 use args::Options;
+use inspect::Inspect;
 use observe::Observer;
 use relay::Relay;
 
@@ -60,7 +62,17 @@ async fn main() -> ExitCode {
 
 /// Answers whether the relay did what it is for.
 async fn run(options: Options) -> io::Result<bool> {
-    let pool = Pool::builder().name("relay").limit(options.limit).build()?;
+    // Before the pool is built: what happens before there is a recorder is not recorded.
+    let inspect = match &options.inspect {
+        Some(address) => Some(Inspect::bind(address).await?),
+        None => None,
+    };
+    let pool = Pool::builder()
+        .name("relay")
+        .limit(options.limit)
+        .publish_resident(true)
+        .publish_classes(true)
+        .build()?;
     let built_in = options.upstream.is_none();
     let upstream = match &options.upstream {
         Some(upstream) => resolve("--upstream", upstream).await?,
@@ -72,6 +84,12 @@ async fn run(options: Options) -> io::Result<bool> {
     let listener = relay::listen(listen).map_err(|error| named("--listen", listen, error))?;
     let address = listener.local_addr()?;
     println!("listening on {address}, relaying to {}", relay.upstream());
+    let inspected = async {
+        match inspect {
+            Some(inspect) => inspect.serve(&pool).await,
+            None => pending().await,
+        }
+    };
 
     let mut observer = Observer::new(&relay);
     let work = async {
@@ -88,6 +106,7 @@ async fn run(options: Options) -> io::Result<bool> {
     let outcome = tokio::select! {
         outcome = work => outcome,
         never = observer.run() => match never {},
+        Err(error) = inspected => return Err(error),
     };
 
     // All connections are gone, so all buffers must be back. The summary says if they are not.

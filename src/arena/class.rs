@@ -82,6 +82,15 @@ pub(crate) struct Idle {
     marks: Vec<u64>,
 }
 
+/// A block, as an observer sees it.
+#[cfg(feature = "inspector")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    Live,
+    Queued,
+    Clean,
+}
+
 /// Queued blocks of a class that belong to whoever has this value.
 #[derive(Debug)]
 #[must_use]
@@ -90,7 +99,7 @@ pub(crate) struct Bag<'a> {
     chains: Chains<'a>,
 }
 
-impl Bag<'_> {
+impl<'a> Bag<'a> {
     pub(crate) fn is_empty(&self) -> bool {
         self.chains.is_empty()
     }
@@ -101,7 +110,7 @@ impl Bag<'_> {
     }
 
     /// The class whose blocks these are.
-    pub(crate) fn class(&self) -> &Class {
+    pub(crate) fn class(&self) -> &'a Class {
         self.class
     }
 
@@ -693,6 +702,8 @@ impl Class {
 
     /// The span that starts with `first` is clean now and may be grown into again.
     fn retire(&self, first: Block) {
+        // How an observer tells a clean span from a queued one: queued blocks have a depth.
+        first.header().depth.store(0, Ordering::Relaxed);
         let mut growth = lock(&self.growth);
         first.header().next.store(growth.clean, Ordering::Relaxed);
         growth.clean = first.header().link();
@@ -700,10 +711,32 @@ impl Class {
 
     // ---- observing ----------------------------------------------------------------------------------------------
 
+    /// The addresses of the blocks' memory, as far as it was ever usable.
+    pub(crate) fn addresses(&self) -> std::ops::Range<usize> {
+        self.memory.opened()
+    }
+
     /// The headers of all blocks that ever existed, in order.
     pub(crate) fn blocks(&self) -> impl ExactSizeIterator<Item = &Header> {
         // SAFETY: `len` was loaded with Acquire, and headers below it are appended.
         (0..self.headers.len()).map(|index| unsafe { self.headers.get(index) })
+    }
+
+    /// What an observer sees of each block that ever existed, in order.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn look(&self) -> impl ExactSizeIterator<Item = Look> + '_ {
+        let per_span = self.shape.per_span;
+        let mut clean = false;
+        self.blocks().map(move |block| {
+            if block.index() % per_span == 0 {
+                clean = block.is_clean();
+            }
+            match block.glance().1 {
+                Some(_) => Look::Live,
+                None if clean => Look::Clean,
+                None => Look::Queued,
+            }
+        })
     }
 
     /// Blocks reclaimed, beyond what the sum of the generations tells.

@@ -181,9 +181,19 @@ impl Header {
         }
     }
 
-    /// How often the block was reclaimed (modulo 2³²).
-    pub(crate) fn generation(&self) -> u32 {
-        self.state.load(Ordering::Relaxed) as u32
+    /// How often the block was reclaimed (modulo 2³²), and, if anyone holds it, how many bytes were asked for.
+    #[inline]
+    pub(crate) fn glance(&self) -> (u32, Option<u64>) {
+        let state = self.state.load(Ordering::Relaxed);
+        let live = self.weight(state) != 0;
+        let requested = self.requested.load(Ordering::Relaxed);
+        (state as u32, live.then_some(requested))
+    }
+
+    /// Whether the span that begins with this block is clean, as far as an observer can tell.
+    #[cfg(feature = "inspector")]
+    pub(super) fn is_clean(&self) -> bool {
+        self.depth.load(Ordering::Relaxed) == 0 && self.glance().1.is_none()
     }
 
     /// What an observer sees of a live block.
@@ -196,7 +206,6 @@ impl Header {
         Some(Lease {
             // SAFETY: null or from a `&'static Location`: only `Block::lease` stores it.
             location: unsafe { location.as_ref() }?,
-            requested: self.requested.load(Ordering::Relaxed),
             birth: self.stamp.load(Ordering::Relaxed),
             only_small: weight < WHOLE,
         })
@@ -207,7 +216,6 @@ impl Header {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lease {
     pub(crate) location: &'static Location<'static>,
-    pub(crate) requested: u64,
     pub(crate) birth: u32,
     /// Whether all handles are to small parts of the block.
     pub(crate) only_small: bool,

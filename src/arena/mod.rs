@@ -20,6 +20,8 @@ use std::ptr::NonNull;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::sys::{self, Space, Table};
 
+#[cfg(feature = "inspector")]
+pub(crate) use class::Look;
 pub(crate) use class::{Bag, Class, Idle};
 use header::NIL;
 pub(crate) use header::{Block, Handle, Header};

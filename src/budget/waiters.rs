@@ -41,6 +41,9 @@ struct Links<T> {
     waker: Option<Waker>,
     /// Bytes that are waited for.
     weight: u64,
+    /// When the node joined the queue; written by `push_back`.
+    #[cfg(feature = "_waits")]
+    joined: MaybeUninit<std::time::Instant>,
 }
 
 // SAFETY: the cells are governed by the status and the lock as the module says; wakers and payload are `Send`.
@@ -57,6 +60,8 @@ impl<T> Node<T> {
                 next: None,
                 waker: None,
                 weight: 0,
+                #[cfg(feature = "_waits")]
+                joined: MaybeUninit::uninit(),
             }),
             payload: UnsafeCell::new(payload),
             _pinned: PhantomPinned,
@@ -80,6 +85,19 @@ impl<T> Node<T> {
         debug_assert_ne!(self.status(), Status::Waiting);
         // SAFETY: outside the queue only the owner touches the payload.
         self.payload.with_mut(|payload| f(unsafe { &mut *payload }))
+    }
+
+    /// When a node joined the queue that it has left again.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the node, and has seen the status `Done`.
+    #[cfg(feature = "_waits")]
+    pub(crate) unsafe fn joined(&self) -> std::time::Instant {
+        debug_assert_eq!(self.status(), Status::Done);
+        self.links
+            // SAFETY: outside the queue only the owner touches the links, and a node that is done went through `push_back`.
+            .with_mut(|links| unsafe { (*links).joined.assume_init() })
     }
 
     /// Makes the node usable for another wait.
@@ -143,6 +161,8 @@ impl<T> Queue<T> {
             links.next = None;
             links.waker = Some(waker);
             links.weight = weight;
+            #[cfg(feature = "_waits")]
+            links.joined.write(std::time::Instant::now());
         });
         match self.tail {
             // SAFETY: a linked node stays valid until it is unlinked.
@@ -173,6 +193,28 @@ impl<T> Queue<T> {
         let head = self.head?;
         // SAFETY: a linked node stays valid until it is unlinked, which happens here.
         self.finish(unsafe { head.as_ref() })
+    }
+
+    /// Shows the first `most` who wait, in order: the payload, bytes that are waited for, and since when.
+    #[cfg(any(feature = "metrics", feature = "inspector"))]
+    pub(crate) fn show(&self, most: usize, mut f: impl FnMut(&T, u64, std::time::Instant)) {
+        let mut next = self.head;
+        for _ in 0..most {
+            // SAFETY: a linked node stays valid until it is unlinked.
+            let Some(node) = next.map(|node| unsafe { node.as_ref() }) else {
+                return;
+            };
+            let (weight, joined);
+            (next, weight, joined) = Self::links(node, |links| {
+                // SAFETY: a linked node went through `push_back`, which wrote it.
+                (links.next, links.weight, unsafe {
+                    links.joined.assume_init()
+                })
+            });
+            // SAFETY: under the lock, a linked node's payload is the queue's.
+            node.payload
+                .with_mut(|payload| f(unsafe { &*payload }, weight, joined));
+        }
     }
 
     /// Finishes, wherever they stand, those of whom `refuse` says so, until `wakers` is full.

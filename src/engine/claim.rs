@@ -111,6 +111,17 @@ impl Claim {
         }
     }
 
+    /// The line of code that asks.
+    #[cfg(feature = "inspector")]
+    pub(super) fn site(&self) -> Site {
+        self.site
+    }
+
+    #[cfg(feature = "_waits")]
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
     /// Bytes asked for.
     pub(super) fn bytes(&self) -> u64 {
         match &self.asked {

@@ -132,9 +132,16 @@ impl Engine {
     }
 
     fn clean(&self, bag: Bag<'_>, pages: u32, news: bool) -> u32 {
+        #[cfg(not(offheap_loom))]
+        let class = bag.class();
         let (freed, rest) = bag.clean(pages);
         let cleaned = &self.counters.cleaned_bytes;
         cleaned.fetch_add(self.bytes_of(freed), Ordering::Relaxed);
+        #[cfg(not(offheap_loom))]
+        if freed > 0 {
+            let blocks = freed / class.pages() * class.per_span();
+            self.counters.batches.record(u64::from(blocks));
+        }
         if !rest.is_empty() {
             self.put_back(rest, news);
         }

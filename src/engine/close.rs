@@ -17,15 +17,16 @@ use crate::budget::{Node, Status};
 use crate::sync::{lock, Ordering};
 
 impl Engine {
-    /// Fails every waiter and every later reservation.
-    pub(crate) fn close(&self) {
-        self.locked(|state| self.close_locked(state));
+    /// Fails every waiter and every later reservation. Answers whether the pool was open.
+    pub(crate) fn close(&self) -> bool {
+        let was_open = self.locked(|state| self.close_locked(state));
         self.trim();
+        was_open
     }
 
-    fn close_locked(&self, state: &mut State) {
+    fn close_locked(&self, state: &mut State) -> bool {
         if std::mem::replace(&mut state.closed, true) {
-            return;
+            return false;
         }
         self.closed.store(1, Ordering::Release);
         self.settle(state);
@@ -41,6 +42,7 @@ impl Engine {
             })
             .sum();
         state.outstanding = self.bytes_of(self.account.committed()) - queued;
+        true
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -22,8 +22,11 @@
 mod claim;
 mod clean;
 mod close;
+mod counters;
 #[cfg(offheap_loom)]
 pub(crate) mod life;
+#[cfg(feature = "tracing")]
+mod trace;
 mod wait;
 
 use std::any::Any;
@@ -42,6 +45,9 @@ use crate::sys::{self, barrier};
 
 pub(crate) use claim::Claim;
 pub(crate) use close::Owned;
+pub(crate) use counters::Counters;
+#[cfg(any(feature = "metrics", feature = "inspector"))]
+pub(crate) use counters::{Histogram, BATCH_EDGES, WAIT_EDGES};
 pub(crate) use wait::{HasEngine, Wait};
 
 use claim::Want;
@@ -89,17 +95,6 @@ impl<T> Deref for Line<T> {
     }
 }
 
-/// Events since the pool was built. All of them are off the fast path.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) parked: AtomicU64,
-    pub(crate) cancelled: AtomicU64,
-    pub(crate) helped: AtomicU64,
-    pub(crate) cleaned_bytes: AtomicU64,
-    pub(crate) handed_over: AtomicU64,
-    pub(crate) peak_live: AtomicU64,
-}
-
 /// What the waiters' lock guards.
 ///
 /// | flag | set by | cleared by | what it is for |
@@ -135,6 +130,17 @@ struct State {
     ring: bool,
     /// Of a closed pool: committed bytes that are not queued, which is what buffers hold.
     outstanding: u64,
+}
+
+/// A parked reservation, as an observer sees it.
+#[cfg(feature = "inspector")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waiter {
+    /// What it asks for.
+    pub(crate) bytes: u64,
+    pub(crate) since: Instant,
+    /// The line of code that reserves.
+    pub(crate) site: &'static std::panic::Location<'static>,
 }
 
 /// Why no block is to be had now.
@@ -193,7 +199,7 @@ impl Engine {
             bell: Arc::default(),
             biased: config.membarrier && barrier::available(),
             label: OnceLock::new(),
-            counters: Line::default(),
+            counters: Line(Counters::new()),
             #[cfg(offheap_loom)]
             life: life::Life::new(),
         });
@@ -669,6 +675,36 @@ impl Engine {
     pub(crate) fn waiting(&self) -> (u64, u64) {
         let state = lock(&self.state);
         (state.queue.len() as u64, state.queue.weight())
+    }
+
+    /// How long the head of the queue has waited; zero where nobody waits.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn oldest_wait(&self) -> Duration {
+        let mut since = None;
+        lock(&self.state)
+            .queue
+            .show(1, |_, _, joined| since = Some(joined));
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// The first `most` who wait, in order.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn waiters(&self, most: usize) -> Vec<Waiter> {
+        let mut waiters = Vec::with_capacity(most);
+        let state = lock(&self.state);
+        state.queue.show(most, |claim, bytes, since| {
+            waiters.push(Waiter {
+                bytes,
+                since,
+                site: claim.site(),
+            });
+        });
+        waiters
+    }
+
+    #[cfg(feature = "inspector")]
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.account.is_pressed()
     }
 
     /// Live bytes, without looking at every block; exact when nothing moves.

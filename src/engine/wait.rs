@@ -15,6 +15,13 @@ const CLOCK_EVERY: u64 = 64;
 /// Whatever leads to an engine and keeps it alive.
 pub(crate) trait HasEngine {
     fn engine(&self) -> &Engine;
+
+    /// The pool's name.
+    /// The pool's name.
+    #[cfg(feature = "tracing")]
+    fn name(&self) -> &str {
+        crate::pool::Label::of(self.engine()).name()
+    }
 }
 
 impl<T: HasEngine + ?Sized> HasEngine for &T {
@@ -35,6 +42,8 @@ impl HasEngine for Handle {
 pub(crate) struct Wait<P: HasEngine> {
     pool: P,
     node: Node<Claim>,
+    #[cfg(feature = "tracing")]
+    trace: super::trace::Trace,
 }
 
 impl<P: HasEngine> Wait<P> {
@@ -42,6 +51,8 @@ impl<P: HasEngine> Wait<P> {
         Wait {
             pool,
             node: Node::new(claim),
+            #[cfg(feature = "tracing")]
+            trace: Default::default(),
         }
     }
 
@@ -71,21 +82,27 @@ impl<P: HasEngine> Wait<P> {
     ) -> Poll<Result<(), Refused>> {
         let engine = self.pool.engine();
         let node = &self.node;
-        match node.status() {
+        let parked = match node.status() {
             Status::Idle => {
                 // SAFETY: an idle node is its owner's.
                 let ready = unsafe { node.payload(|claim| engine.obtain_claim(claim)) };
                 match ready {
-                    Err(Refused::Full) => engine.join(node, cx.waker().clone()),
+                    Err(Refused::Full) => self.park(cx.waker()),
                     Err(refused) => return Poll::Ready(Err(refused)),
-                    Ok(()) => {}
+                    Ok(()) => false,
                 }
             }
-            Status::Waiting => engine.rejoin(node, cx.waker()),
-            Status::Done => {}
-        }
+            Status::Waiting => {
+                engine.rejoin(node, cx.waker());
+                true
+            }
+            Status::Done => true,
+        };
         if node.status() == Status::Waiting {
             return Poll::Pending;
+        }
+        if parked {
+            self.waited();
         }
         // SAFETY: not waiting, so the payload is ours again.
         let done = unsafe {
@@ -104,6 +121,48 @@ impl<P: HasEngine> Wait<P> {
         Poll::Ready(done)
     }
 
+    /// Joins the queue; answers whether it had to wait there. It may be done when this returns.
+    #[cold]
+    fn park(&self, waker: &Waker) -> bool {
+        let engine = self.pool.engine();
+        #[cfg(feature = "tracing")]
+        let bytes = self.asked();
+        let position = engine.join(&self.node, waker.clone());
+        #[cfg(feature = "tracing")]
+        if let Some(position) = position {
+            self.trace.parked(engine, self.pool.name(), bytes, position);
+        }
+        position.is_some()
+    }
+
+    #[cfg(not(feature = "_waits"))]
+    fn waited(&self) {}
+
+    /// Notes how long it took. The node parked, and is done.
+    #[cfg(feature = "_waits")]
+    #[cold]
+    fn waited(&self) {
+        // SAFETY: the node is done, and ours.
+        let (joined, refused) = unsafe {
+            (
+                self.node.joined(),
+                self.node.payload(|claim| claim.is_refused()),
+            )
+        };
+        let wait = joined.elapsed();
+        if !refused {
+            let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+            self.pool.engine().counters.waits.record(nanos);
+        }
+        #[cfg(feature = "tracing")]
+        self.trace.done(
+            self.pool.engine(),
+            self.pool.name(),
+            if refused { "refused" } else { "granted" },
+            wait,
+        );
+    }
+
     /// Gives up the place in the queue, or what was granted: it goes to whoever is next.
     fn cancel(&self) {
         let engine = self.pool.engine();
@@ -113,6 +172,8 @@ impl<P: HasEngine> Wait<P> {
             Status::Waiting => engine.leave(&self.node),
             Status::Done => {}
         }
+        #[cfg(feature = "tracing")]
+        self.trace.cancelled(engine, self.pool.name());
         let granted = self.node.status() == Status::Done;
         // SAFETY: not waiting any more, so the payload is ours.
         unsafe {
@@ -169,14 +230,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Joins the queue. The node may be done when this returns.
-    fn join(&self, node: &Node<Claim>, waker: Waker) {
+    /// Joins the queue; answers its place in it, counted from one, unless it was served at once. The node may be done when this
+    /// returns.
+    fn join(&self, node: &Node<Claim>, waker: Waker) -> Option<usize> {
         // SAFETY: the node is idle, so its payload is its owner's.
         let bytes = unsafe { node.payload(|claim| claim.bytes()) };
         let mut state = lock(&self.state);
         let first = state.queue.is_empty() || state.closed;
         // SAFETY: the node is idle, and `Wait::cancel` takes it out before it goes away.
         unsafe { state.queue.push_back(node, bytes, waker) };
+        let position = state.queue.len();
         if first {
             // First the doors are shut, then what was behind them is looked at: a drop either is seen or sees us.
             self.settle(&mut state);
@@ -186,7 +249,7 @@ impl Engine {
             drop(state);
         }
         if node.status() != Status::Waiting {
-            return;
+            return None;
         }
         if self.counters.parked.fetch_add(1, Ordering::Relaxed) % CLOCK_EVERY == 0 {
             self.touch_clock();
@@ -197,6 +260,7 @@ impl Engine {
                 self.help();
             }
         }
+        Some(position)
     }
 
     /// A waiting node was polled again: perhaps for another task, perhaps because there is something to clean.

@@ -1,5 +1,6 @@
 //! Figures of a pool.
 
+use super::census::Census;
 use crate::engine::Engine;
 use crate::sync::Ordering;
 
@@ -69,27 +70,13 @@ pub(crate) fn stats(engine: &Engine) -> Stats {
         ..Stats::default()
     };
     for class in engine.arena().touched() {
+        let census = Census::of(class);
         let size = class.size() as u64;
-        let per_span = u64::from(class.per_span());
-        let mut in_span = 0;
-        let mut buffers = 0;
-        for (index, block) in (0..).zip(class.blocks()) {
-            if index % per_span == 0 {
-                in_span = 0;
-            }
-            if let Some(lease) = block.lease() {
-                in_span += 1;
-                buffers += 1;
-                stats.requested += lease.requested.min(size);
-            }
-            if index % per_span == per_span - 1 && in_span > 0 {
-                stats.stranded += (per_span - in_span) * size;
-            }
-            stats.reclaimed_total += u64::from(block.generation());
-        }
-        stats.reclaimed_total += class.wraps();
-        stats.buffers += buffers;
-        stats.live += buffers * size;
+        stats.buffers += census.live;
+        stats.live += census.live * size;
+        stats.requested += census.requested;
+        stats.stranded += census.stranded * size;
+        stats.reclaimed_total += census.reclaimed;
     }
     // Memory may move between classes while the blocks are counted; what it adds up to is what the account says.
     stats.committed = engine.committed();

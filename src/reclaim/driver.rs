@@ -16,9 +16,19 @@ use crate::reserve::unpark_this_thread;
 /// A reclaimer that panics every time is a defect; the pool goes on without it.
 const MAX_RESTARTS: u32 = 8;
 
+/// What a reclaimer does by the clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    /// How long memory may be queued and unused.
+    pub(crate) idle: Duration,
+    /// How often it publishes figures.
+    #[cfg(feature = "metrics")]
+    pub(crate) publish: Option<Duration>,
+}
+
 /// Starts the reclaimer of a new pool.
-pub(crate) fn start(pool: &Arc<Inner>, idle: Duration) {
-    let watch = Watch::new(Arc::downgrade(pool), pool.engine().bell().clone(), idle);
+pub(crate) fn start(pool: &Arc<Inner>, habits: Habits) {
+    let watch = Watch::new(Arc::downgrade(pool), pool.engine().bell().clone(), habits);
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(watch.run_in_task())),
         Err(_) => watch.run_on_thread(),
@@ -37,27 +47,31 @@ enum Place {
 struct Watch {
     pool: Weak<Inner>,
     bell: Arc<Bell>,
-    idle: Duration,
+    habits: Habits,
     reclaimer: Option<Reclaimer>,
     place: Place,
     /// How often it was started again after a panic.
     restarts: u32,
     #[cfg(feature = "tracing")]
     report: Option<Instant>,
+    #[cfg(feature = "metrics")]
+    publish: Option<Instant>,
 }
 
 impl Watch {
-    fn new(pool: Weak<Inner>, bell: Arc<Bell>, idle: Duration) -> Self {
+    fn new(pool: Weak<Inner>, bell: Arc<Bell>, habits: Habits) -> Self {
         bell.set_listening(true);
         Watch {
             pool,
             bell,
-            idle,
+            habits,
             reclaimer: None,
             place: Place::Task,
             restarts: 0,
             #[cfg(feature = "tracing")]
             report: None,
+            #[cfg(feature = "metrics")]
+            publish: None,
         }
     }
 
@@ -67,13 +81,36 @@ impl Watch {
         let engine = pool.engine();
         let reclaimer = self
             .reclaimer
-            .get_or_insert_with(|| Reclaimer::new(engine, self.idle));
+            .get_or_insert_with(|| Reclaimer::new(engine, self.habits.idle));
         let next = reclaimer.turn(engine, now);
+        #[cfg(feature = "metrics")]
+        let next = self.publish(&pool, next, now);
         #[cfg(feature = "tracing")]
         if engine.is_awaited() {
             return Some(self.report(&pool, next, now));
         }
         Some(next)
+    }
+
+    /// Publishes figures when it is time to.
+    #[cfg(feature = "metrics")]
+    fn publish(&mut self, pool: &Inner, next: Next, now: Instant) -> Next {
+        use std::panic::{catch_unwind, AssertUnwindSafe};
+
+        let Some(every) = self.habits.publish else {
+            return next;
+        };
+        let mut due = *self.publish.get_or_insert(now);
+        if now >= due {
+            due = now + every;
+            // The recorder is user code. A payload may panic when it is dropped; so it is leaked.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| pool.publish_metrics())) {
+                std::mem::forget(panic);
+                pool.engine().hook_panicked(pool.name(), "metrics recorder");
+            }
+        }
+        self.publish = Some(due);
+        next.at_latest(due)
     }
 
     /// Tells, once a second, who keeps a closed pool from being done.
@@ -97,10 +134,7 @@ impl Watch {
             now + EVERY
         };
         self.report = Some(due);
-        match next {
-            Next::Rung => Next::At(due),
-            Next::At(time) => Next::At(time.min(due)),
-        }
+        next.at_latest(due)
     }
 
     async fn run_in_task(mut self) {
@@ -153,7 +187,7 @@ impl Drop for Watch {
         if panicked && self.restarts == MAX_RESTARTS {
             return;
         }
-        let mut next = Watch::new(self.pool.clone(), self.bell.clone(), self.idle);
+        let mut next = Watch::new(self.pool.clone(), self.bell.clone(), self.habits);
         next.restarts = self.restarts + u32::from(panicked);
         next.run_on_thread();
     }

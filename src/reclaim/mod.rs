@@ -18,7 +18,7 @@ use crate::engine::Engine;
 
 pub(crate) use bell::Bell;
 #[cfg(not(offheap_loom))]
-pub(crate) use driver::start;
+pub(crate) use driver::{start, Habits};
 
 /// When to take the next turn, unless the bell rings earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,17 @@ pub(crate) enum Next {
     /// Only when the bell rings.
     Rung,
     At(Instant),
+}
+
+impl Next {
+    /// The same, but not later than `due`.
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    fn at_latest(self, due: Instant) -> Next {
+        match self {
+            Next::Rung => Next::At(due),
+            Next::At(time) => Next::At(time.min(due)),
+        }
+    }
 }
 
 /// The reclaimer's memory from turn to turn.

@@ -68,6 +68,11 @@ impl Spans {
         Ok(())
     }
 
+    /// Heap spans have no common range.
+    pub(crate) fn opened(&self) -> Range<usize> {
+        0..0
+    }
+
     /// Frees span `index`.
     ///
     /// # Safety

@@ -166,6 +166,12 @@ impl Spans {
         Ok(())
     }
 
+    /// The addresses that are usable, if not all of them committed.
+    pub(crate) fn opened(&self) -> Range<usize> {
+        let start = self.memory.base.as_ptr() as usize;
+        start..start + self.memory.upto.load(Ordering::Relaxed)
+    }
+
     /// The address `offset` bytes into the class.
     #[inline]
     pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {

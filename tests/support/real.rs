@@ -164,6 +164,8 @@ fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
 pub(crate) struct Relay {
     process: Process,
     address: SocketAddr,
+    #[allow(dead_code)] // Not every test looks inside.
+    inspect: SocketAddr,
     rest: JoinHandle<String>,
 }
 
@@ -179,28 +181,34 @@ impl Relay {
                 "--limit",
                 limit,
             ])
-            .args(["--upstream", &upstream.to_string()])
+            .args(["--upstream", &upstream.to_string(), "--inspect", "0"])
             .stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command);
         let stdout: ChildStdout = process.0.stdout.take().expect("stdout is a pipe");
         let mut stdout = BufReader::new(stdout);
-        let mut first = String::new();
-        stdout
-            .read_line(&mut first)
-            .expect("the relay's first line");
-        let address = first
-            .strip_prefix("listening on ")
-            .and_then(|rest| rest.split(',').next()?.parse().ok())
-            .unwrap_or_else(|| panic!("no address in {first:?}"));
+        let mut address = |before: &str| {
+            let mut line = String::new();
+            stdout.read_line(&mut line).expect("a line of the relay's");
+            line.strip_prefix(before)
+                .and_then(|rest| rest.split([',', '/']).next()?.parse().ok())
+                .unwrap_or_else(|| panic!("no address in {line:?}"))
+        };
         Relay {
             process,
-            address,
+            address: address("listening on "),
+            inspect: address("inspect at http://"),
             rest: collect(stdout),
         }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it shows its pool.
+    #[allow(dead_code)] // As above.
+    pub(crate) fn inspect(&self) -> SocketAddr {
+        self.inspect
     }
 
     /// Ends the relay as Ctrl-C does, and answers what its summary says.
@@ -285,7 +293,7 @@ fn example(name: &str) -> PathBuf {
         .with_extension(env::consts::EXE_EXTENSION);
     assert!(
         program.is_file(),
-        "{} is missing: plain `cargo test` builds it, `cargo test --test ..` needs `cargo build --example {name}` first",
+        "{} is missing: plain `cargo test` builds it, `cargo test --test ..` needs `cargo build --examples` first",
         program.display()
     );
     program
