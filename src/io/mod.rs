@@ -1,0 +1,56 @@
+//! tokio I/O over pooled buffers: readiness first, memory second.
+//!
+//! A connection that says nothing holds nothing. Everything here waits until a read would find bytes, and only then
+//! reserves; what has been passed on is given back before the next wait. So a pool can give everyone large buffers at the
+//! memory price of none, and its limit is shared by those who have bytes in flight.
+//!
+//! * [`read_pooled`]: one read into a pooled buffer.
+//! * [`PooledReader`], [`PooledWriter`]: `BufReader` and `BufWriter` that hold memory only while it has bytes in it.
+//! * [`copy`], [`copy_bidirectional`]: a relay, with a buffer size that follows the traffic.
+//!
+//! What can say whether a read would wait implements [`ReadReady`]: sockets and pipes of tokio do, [`ReadyFd`] makes
+//! one of any file descriptor that can be polled, and [`Probe`] one of any [`AsyncRead`](tokio::io::AsyncRead), TLS streams for example.
+//!
+//! # What waits for what
+//!
+//! Nothing here waits for memory while it holds memory. A [`PooledWriter`] writes what it has before it takes more, and writes
+//! through when the pool is empty; the two directions of a [`copy_bidirectional`] live off one block if they must.
+//! So relays that share a pool can not stop each other by holding one buffer and wanting another. What can hold memory
+//! for long is a peer that does not read; bounding that is a matter of time limits, and theirs to set who know the peers.
+//!
+//! ```
+//! use tokio::net::{TcpListener, TcpStream};
+//!
+//! /// A relay: bounded memory, none of it for connections that are idle.
+//! async fn serve(listener: TcpListener, upstream: &str, pool: offheap::Pool) -> std::io::Result<()> {
+//!     loop {
+//!         let (mut client, _) = listener.accept().await?;
+//!         let mut upstream = TcpStream::connect(upstream).await?;
+//!         let pool = pool.clone();
+//!         tokio::spawn(async move {
+//!             offheap::io::copy_bidirectional(&mut client, &mut upstream, &pool).await
+//!         });
+//!     }
+//! }
+//! ```
+
+mod copy;
+mod fd;
+mod fill;
+mod flow;
+mod pace;
+mod probe;
+mod read;
+mod reader;
+mod ready;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod room;
+mod writer;
+
+pub use copy::{copy, copy_bidirectional, CopyBidirectional, CopyOneWay};
+pub use fd::ReadyFd;
+pub use probe::Probe;
+pub use read::{read_pooled, ReadPooled};
+pub use reader::PooledReader;
+pub use ready::ReadReady;
+pub use writer::PooledWriter;
