@@ -2,7 +2,7 @@
 //!
 //! The two directions of [`copy_bidirectional`] share one place in the pool's queue, and it stands there only while neither of
 //! them holds anything. A direction that needs a buffer while the other one holds a block takes what is to be had at once;
-//! if that is nothing, it takes the sixteenth which every block keeps for the other direction. So a connection that holds memory
+//! if that is nothing, it takes the small part which every block keeps for the other direction. So a connection that holds memory
 //! never waits for more: there is no "everyone holds one and wants another", whatever the limit and however many connections.
 
 use std::future::Future;
@@ -17,9 +17,10 @@ use super::pace::Pace;
 use super::ReadReady;
 use crate::{DirectBytes, DirectBytesMut, PollReserve, Pool, ReserveError};
 
-/// The part of a block that is kept for the other direction, and the least that is.
+/// The part of a block that is kept for the other direction, and the least and the most of it.
 const LENT: usize = 16;
 const LEAST_LENT: usize = 256;
+const MOST_LENT: usize = 4 << 10;
 
 /// Moves all that `reader` brings to `writer`, until the reader ends; answers how many bytes that were. At the end the writer is
 /// flushed, not shut down, as by [`tokio::io::copy`].
@@ -382,7 +383,10 @@ impl Side<'_> {
 
     fn divide_block(&mut self, block: DirectBytesMut) -> DirectBytesMut {
         let size = block.capacity();
-        self.divide(block, size - (size / LENT).max(LEAST_LENT).min(size / 2))
+        self.divide(
+            block,
+            size - (size / LENT).clamp(LEAST_LENT, MOST_LENT).min(size / 2),
+        )
     }
 
     /// Memory that can be had without waiting.

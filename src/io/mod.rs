@@ -6,6 +6,7 @@
 //!
 //! * [`read_pooled`]: one read into a pooled buffer.
 //! * [`PooledReader`], [`PooledWriter`]: `BufReader` and `BufWriter` that hold memory only while it has bytes in it.
+//! * [`FramedReader`]: frames as slices of pooled blocks.
 //! * [`copy`], [`copy_bidirectional`]: a relay, with a buffer size that follows the traffic.
 //!
 //! What can say whether a read would wait implements [`ReadReady`]: sockets and pipes of tokio do, [`ReadyFd`] makes
@@ -13,9 +14,9 @@
 //!
 //! # What waits for what
 //!
-//! Nothing here waits for memory while it holds memory. A [`PooledWriter`] writes what it has before it takes more, and writes
+//! Nothing that moves bytes waits for memory while it holds memory. A [`PooledWriter`] writes what it has before it takes more, and writes
 //! through when the pool is empty; the two directions of a [`copy_bidirectional`] live off one block if they must.
-//! So relays that share a pool can not stop each other by holding one buffer and wanting another. What can hold memory
+//! (A [`FramedReader`] inside a frame that is larger than its block is the exception.) So relays that share a pool can not stop each other by holding one buffer and wanting another. What can hold memory
 //! for long is a peer that does not read; bounding that is a matter of time limits, and theirs to set who know the peers.
 //!
 //! ```
@@ -38,6 +39,7 @@ mod copy;
 mod fd;
 mod fill;
 mod flow;
+mod frame;
 mod pace;
 mod probe;
 mod read;
@@ -49,6 +51,7 @@ mod writer;
 
 pub use copy::{copy, copy_bidirectional, CopyBidirectional, CopyOneWay};
 pub use fd::ReadyFd;
+pub use frame::{Decoder, Found, FrameError, FramedReader, LengthDelimited, Lines};
 pub use probe::Probe;
 pub use read::{read_pooled, ReadPooled};
 pub use reader::PooledReader;

@@ -1,0 +1,4 @@
+use crate::Options;
+pub(crate) fn run(_: &Options) -> std::io::Result<()> {
+    Ok(())
+}
