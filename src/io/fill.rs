@@ -32,3 +32,21 @@ pub(super) fn poll_fill<R: AsyncRead + ?Sized>(
     unsafe { buffer.set_len(len) };
     Poll::Ready(Ok(n))
 }
+
+/// Reads up to `most` bytes of a file, from `offset` on, behind what the buffer has; answers how many they are.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn read_at(
+    file: std::os::fd::BorrowedFd<'_>,
+    buffer: &mut DirectBytesMut,
+    most: usize,
+    offset: u64,
+) -> io::Result<usize> {
+    let spare = buffer.spare_capacity_mut();
+    let most = most.min(spare.len());
+    let (read, _) = rustix::io::pread(file, &mut spare[..most], offset)?;
+    let n = read.len();
+    let len = buffer.len() + n;
+    // SAFETY: `pread` has initialised the `n` bytes that it answers, which lie behind `len`.
+    unsafe { buffer.set_len(len) };
+    Ok(n)
+}

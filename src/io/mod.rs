@@ -40,6 +40,8 @@ mod fd;
 mod fill;
 mod flow;
 mod frame;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux;
 mod pace;
 mod probe;
 mod read;
@@ -52,6 +54,11 @@ mod writer;
 pub use copy::{copy, copy_bidirectional, CopyBidirectional, CopyOneWay};
 pub use fd::ReadyFd;
 pub use frame::{Decoder, Found, FrameError, FramedReader, LengthDelimited, Lines};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use linux::{
+    send_file, splice, splice_bidirectional, splice_file, DirectFile, MappedBytes, MappedFile,
+    SendFile, SendMapped, Socket, Splice, SpliceBidirectional,
+};
 pub use probe::Probe;
 pub use read::{read_pooled, ReadPooled};
 pub use reader::PooledReader;
