@@ -7,10 +7,17 @@ use std::time::Duration;
 use offheap_benches::figures::{interleave, times, Ratio, Runner, Series, Table};
 
 use crate::load;
-use crate::process::Server;
+use crate::process::{collect, Server};
 use crate::Options;
 
-const KINDS: [&str; 5] = ["offheap", "tokio-8", "tokio-64", "tokio-256", "readiness"];
+const KINDS: [&str; 6] = [
+    "offheap",
+    "tokio-8",
+    "tokio-64",
+    "tokio-256",
+    "readiness",
+    "splice",
+];
 
 /// One transfer: how long it took, and what CPU time the relay took for it.
 struct Transfer {
@@ -55,17 +62,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
             run: Box::new(move || transfer(server)),
         })
         .collect();
-    let series = interleave(rounds, &mut runners);
-    let series: io::Result<Vec<Series<Transfer>>> = series
-        .into_iter()
-        .map(|series| {
-            Ok(Series {
-                name: series.name,
-                rounds: series.rounds.into_iter().collect::<io::Result<_>>()?,
-            })
-        })
-        .collect();
-    print(&series?);
+    print(&collect(interleave(rounds, &mut runners))?);
     Ok(())
 }
 

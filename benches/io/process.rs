@@ -6,6 +6,19 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use offheap_benches::figures::Series;
+
+/// The series, or the first error in them.
+pub(crate) fn collect<T>(series: Vec<Series<io::Result<T>>>) -> io::Result<Vec<Series<T>>> {
+    let all = series.into_iter().map(|series| {
+        Ok(Series {
+            name: series.name,
+            rounds: series.rounds.into_iter().collect::<io::Result<_>>()?,
+        })
+    });
+    all.collect()
+}
+
 /// A server of some kind, until it is dropped.
 pub(crate) struct Server {
     child: Child,

@@ -7,18 +7,18 @@ use std::future::Future;
 use std::io::{self, BufRead, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 
-use offheap::io::{copy_bidirectional, read_pooled, PooledReader};
+use offheap::io::{copy_bidirectional, read_pooled, splice_bidirectional, PooledReader};
 use offheap::Pool;
 use tokio::io::{
     copy_bidirectional_with_sizes, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader,
 };
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::tcp::{OwnedWriteHalf, ReadHalf, WriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Of our relays, if the arguments name no other.
 const LIMIT: usize = 256 << 20;
 const READINESS: usize = 64 << 10;
-const REQUEST: usize = 1 << 10;
+const SEND_BUFFER: u32 = 256 << 10;
 
 /// `KIND PORT [LIMIT]`: the port is the upstream's, 0 for servers that need none.
 pub(crate) fn run(args: &[String]) -> io::Result<()> {
@@ -38,7 +38,13 @@ pub(crate) fn run(args: &[String]) -> io::Result<()> {
         .build()?;
     runtime.block_on(async move {
         let pool = Pool::builder().limit(limit).build()?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let socket = TcpSocket::new_v4()?;
+        if kind.ends_with("-tight") {
+            // So that a thousand clients that do not read do not take the kernel's memory. Connections inherit it.
+            socket.set_send_buffer_size(SEND_BUFFER)?;
+        }
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = socket.listen(4096)?;
         println!("{}", listener.local_addr()?.port());
         io::stdout().flush()?;
         let asked = pool.clone();
@@ -52,11 +58,18 @@ pub(crate) fn run(args: &[String]) -> io::Result<()> {
                 "tokio-64" => relay(client, upstream, |a, b| with_sizes(a, b, 64 << 10)),
                 "tokio-256" => relay(client, upstream, |a, b| with_sizes(a, b, 256 << 10)),
                 "readiness" => relay(client, upstream, on_readiness),
-                "offheap" => relay(client, upstream, |a, b| pooled(a, b, pool)),
+                "splice" => relay(client, upstream, spliced),
+                "offheap" | "offheap-tight" => relay(client, upstream, |a, b| pooled(a, b, pool)),
                 "echo-fixed" => spawn(echo_fixed(client)),
                 "echo-pooled" => spawn(echo_pooled(client, pool)),
-                "echo-bufreader" => spawn(echo_buffered(BufReader::new(client))),
-                "echo-pooledreader" => spawn(echo_buffered(PooledReader::new(client, &pool))),
+                "echo-bufreader" => {
+                    let (read, write) = client.into_split();
+                    spawn(echo_buffered(BufReader::new(read), write));
+                }
+                "echo-pooledreader" => {
+                    let (read, write) = client.into_split();
+                    spawn(echo_buffered(PooledReader::new(read, &pool), write));
+                }
                 _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, kind)),
             }
         }
@@ -105,6 +118,10 @@ async fn pooled(mut a: TcpStream, mut b: TcpStream, pool: Pool) -> io::Result<(u
     copy_bidirectional(&mut a, &mut b, &pool).await
 }
 
+async fn spliced(a: TcpStream, b: TcpStream) -> io::Result<(u64, u64)> {
+    splice_bidirectional(&a, &b).await
+}
+
 /// 64 KiB from the allocator when there is something to read, and back when it is written.
 async fn on_readiness(mut a: TcpStream, mut b: TcpStream) -> io::Result<()> {
     let (a_read, a_write) = a.split();
@@ -147,17 +164,20 @@ async fn echo_pooled(mut stream: TcpStream, pool: Pool) -> io::Result<()> {
     }
 }
 
-/// Requests of a known length through a buffered reader.
-async fn echo_buffered<R>(mut stream: R) -> io::Result<()>
+/// A server that reads through a buffered reader and answers out of its buffer.
+async fn echo_buffered<R>(mut reader: R, mut writer: OwnedWriteHalf) -> io::Result<()>
 where
-    R: tokio::io::AsyncBufRead + tokio::io::AsyncWrite + Unpin,
+    R: tokio::io::AsyncBufRead + Unpin,
 {
-    let mut request = [0; REQUEST];
     loop {
-        if stream.fill_buf().await?.is_empty() {
+        let n = {
+            let bytes = reader.fill_buf().await?;
+            writer.write_all(bytes).await?;
+            bytes.len()
+        };
+        if n == 0 {
             return Ok(());
         }
-        stream.read_exact(&mut request).await?;
-        stream.write_all(&request).await?;
+        reader.consume(n);
     }
 }
