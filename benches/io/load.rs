@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const CHUNK: usize = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends `bytes` through a relay to an upstream that throws them away; answers how long that took.
 pub(crate) fn bulk(
@@ -15,6 +16,9 @@ pub(crate) fn bulk(
 ) -> io::Result<Duration> {
     let mut client = TcpStream::connect(relay)?;
     let (mut server, _) = upstream.accept()?;
+    // Whatever goes wrong, it does not last for ever.
+    client.set_write_timeout(Some(PATIENCE))?;
+    server.set_read_timeout(Some(PATIENCE))?;
     let started = Instant::now();
     thread::scope(|threads| {
         let sending = threads.spawn(move || {

@@ -18,7 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 /// Of our relays, if the arguments name no other.
 const LIMIT: usize = 256 << 20;
 const READINESS: usize = 64 << 10;
-const SEND_BUFFER: u32 = 256 << 10;
+const SEND_BUFFER: u32 = 64 << 10;
 
 /// `KIND PORT [LIMIT]`: the port is the upstream's, 0 for servers that need none.
 pub(crate) fn run(args: &[String]) -> io::Result<()> {

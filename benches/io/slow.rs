@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use offheap_benches::figures::{interleave, times, Ratio, Runner, Table};
+use rustix::net::sockopt;
 
 use crate::load;
 use crate::process::{collect, Server};
@@ -12,7 +13,10 @@ use crate::Options;
 
 const LIMIT: usize = 64 << 20;
 /// Sent to each peer that does not read: more than the kernel takes on the way.
-const STUCK: usize = 4 << 20;
+const STUCK: usize = 2 << 20;
+/// What the kernel may keep at either end of a connection that is stuck. A thousand times more than this, and all of the
+/// machine's connections would suffer from the kernel's own limit (`tcp_mem`).
+const AT_THE_ENDS: usize = 32 << 10;
 const SETTLE: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(options: &Options) -> io::Result<()> {
@@ -68,6 +72,8 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
 fn connect(server: &Server, upstream: &TcpListener) -> io::Result<(TcpStream, TcpStream)> {
     let client = TcpStream::connect(server.address)?;
     let (mut sender, _) = upstream.accept()?;
+    sockopt::set_socket_recv_buffer_size(&client, AT_THE_ENDS)?;
+    sockopt::set_socket_send_buffer_size(&sender, AT_THE_ENDS)?;
     sender.set_nonblocking(true)?;
     let chunk = vec![7; 256 << 10];
     let mut sent = 0;

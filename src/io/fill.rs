@@ -34,7 +34,7 @@ pub(super) fn poll_fill<R: AsyncRead + ?Sized>(
 }
 
 /// Reads up to `most` bytes of a file, from `offset` on, behind what the buffer has; answers how many they are.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 pub(super) fn read_at(
     file: std::os::fd::BorrowedFd<'_>,
     buffer: &mut DirectBytesMut,

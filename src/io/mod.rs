@@ -9,6 +9,9 @@
 //! * [`FramedReader`]: frames as slices of pooled blocks.
 //! * [`copy`], [`copy_bidirectional`]: a relay, with a buffer size that follows the traffic.
 //!
+//! On Linux there is also what needs no buffer, or another kind: [`splice`] from socket to socket, [`send_file`],
+//! [`splice_file`] and [`MappedFile`] from file to socket, [`DirectFile`] past the page cache, [`recv_many`] and [`send_many`] for datagrams.
+//!
 //! What can say whether a read would wait implements [`ReadReady`]: sockets and pipes of tokio do, [`ReadyFd`] makes
 //! one of any file descriptor that can be polled, and [`Probe`] one of any [`AsyncRead`](tokio::io::AsyncRead), TLS streams for example.
 //!
@@ -40,27 +43,32 @@ mod fd;
 mod fill;
 mod flow;
 mod frame;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 mod linux;
 mod pace;
 mod probe;
 mod read;
 mod reader;
 mod ready;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 mod room;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+mod uring;
 mod writer;
 
 pub use copy::{copy, copy_bidirectional, CopyBidirectional, CopyOneWay};
 pub use fd::ReadyFd;
 pub use frame::{Decoder, Found, FrameError, FramedReader, LengthDelimited, Lines};
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 pub use linux::{
-    send_file, splice, splice_bidirectional, splice_file, DirectFile, MappedBytes, MappedFile,
-    SendFile, SendMapped, Socket, Splice, SpliceBidirectional,
+    enable_gro, recv_many, send_file, send_many, splice, splice_bidirectional, splice_file,
+    Datagram, DirectFile, MappedBytes, MappedFile, SendFile, SendMapped, Socket, Splice,
+    SpliceBidirectional,
 };
 pub use probe::Probe;
 pub use read::{read_pooled, ReadPooled};
 pub use reader::PooledReader;
 pub use ready::ReadReady;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub use uring::register_fixed;
 pub use writer::PooledWriter;

@@ -116,7 +116,7 @@ macro_rules! socket {
                 <$socket>::poll_read_ready(&self, cx)
             }
 
-            #[cfg(any(target_os = "linux", target_os = "android"))]
+            #[cfg(target_os = "linux")]
             fn poll_write_room(
                 self: Pin<&mut Self>,
                 cx: &mut Context<'_>,

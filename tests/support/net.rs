@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Two ends of a TCP connection over loopback.
+#[allow(dead_code)]
 pub(crate) async fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
     connect(|_| Ok(())).await
 }
