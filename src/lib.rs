@@ -89,6 +89,8 @@ mod budget;
 mod bytes;
 mod engine;
 mod error;
+#[cfg(all(unix, feature = "io"))]
+pub mod io;
 mod observe;
 mod pool;
 mod reclaim;
