@@ -30,24 +30,21 @@
 //!
 //! # Reading from a socket
 //!
-//! Wait for readiness first and for memory second, and a connection that says nothing holds nothing:
+//! Wait for readiness first and for memory second, and a connection that says nothing holds nothing. The module `io` does so,
+//! with readers, writers, frames, and relays:
 //!
 //! ```no_run
-//! use std::io;
-//! use tokio::net::TcpStream;
+//! # #[cfg(all(unix, feature = "io"))]
+//! /// Sends back what comes, in memory that idle connections do not hold.
+//! async fn echo(mut stream: tokio::net::TcpStream, pool: offheap::Pool) -> std::io::Result<()> {
+//!     use tokio::io::AsyncWriteExt;
 //!
-//! /// The next bytes of the stream; `None` at its end.
-//! async fn read(stream: &TcpStream, pool: &offheap::Pool) -> io::Result<Option<offheap::DirectBytes>> {
 //!     loop {
-//!         stream.readable().await?;
-//!         let mut buf = pool.reserve(16 << 10).await?;
-//!         match stream.try_read_buf(&mut buf) {
-//!             Ok(0) => return Ok(None),
-//!             Ok(_) => return Ok(Some(buf.freeze())),
-//!             // Not ready after all: the buffer goes back while we wait.
-//!             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-//!             Err(error) => return Err(error),
+//!         let bytes = offheap::io::read_pooled(&mut stream, &pool, 16 << 10).await?;
+//!         if bytes.is_empty() {
+//!             return Ok(());
 //!         }
+//!         stream.write_all(&bytes).await?;
 //!     }
 //! }
 //! ```
@@ -77,12 +74,18 @@
 //!
 //! # Features
 //!
+<<<<<<< HEAD
 //! Nothing is on by default, and none of these costs a reservation that finds memory, or a drop, anything.
 //!
 //! - `metrics`: [`Pool::publish_metrics`](Pool#method.publish_metrics) hands figures to the `metrics` facade, for Prometheus and others.
 //! - `inspector`: `Inspector` is a live page of what pools do, as an axum router.
 //! - `tracing`: a span for each parked reservation; events for pressure, faults and closing; while [`Pool::closed`] waits, the pool
 //!   says each second who still holds what.
+=======
+//! * `io` (default, unix): tokio I/O over pooled buffers.
+//! * `io-uring`: the pool's buffers for `tokio-uring`, on Linux.
+//! * `tracing`: while [`Pool::closed`] waits, the pool says each second who still holds what.
+>>>>>>> d642128 (docs: tokio I/O over pooled buffers, with figures of one run)
 
 mod arena;
 mod budget;

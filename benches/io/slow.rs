@@ -26,7 +26,13 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     let alone = Server::start("offheap-tight", Some(&upstream), Some(LIMIT))?;
     let mut stuck = Vec::new();
     for _ in 0..slow {
-        stuck.push(connect(&beside, &upstream)?);
+        let (ends, sent) = connect(&beside, &upstream)?;
+        if sent >= STUCK {
+            return Err(io::Error::other(
+                "a peer that does not read was sent everything",
+            ));
+        }
+        stuck.push(ends);
     }
     std::thread::sleep(SETTLE);
     let held = beside.figures()?;
@@ -68,8 +74,8 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// A client that does not read, and an upstream that has sent all that goes.
-fn connect(server: &Server, upstream: &TcpListener) -> io::Result<(TcpStream, TcpStream)> {
+/// A client that does not read, an upstream that has sent all that goes, and how many bytes that were.
+fn connect(server: &Server, upstream: &TcpListener) -> io::Result<((TcpStream, TcpStream), usize)> {
     let client = TcpStream::connect(server.address)?;
     let (mut sender, _) = upstream.accept()?;
     sockopt::set_socket_recv_buffer_size(&client, AT_THE_ENDS)?;
@@ -88,5 +94,5 @@ fn connect(server: &Server, upstream: &TcpListener) -> io::Result<(TcpStream, Tc
             Err(error) => return Err(error),
         }
     }
-    Ok((client, sender))
+    Ok(((client, sender), sent))
 }

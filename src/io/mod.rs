@@ -9,6 +9,8 @@
 //! * [`FramedReader`]: frames as slices of pooled blocks.
 //! * [`copy`], [`copy_bidirectional`]: a relay, with a buffer size that follows the traffic.
 //!
+//! What to use when, what it costs and how it fails is in `docs/io.md`.
+//!
 //! On Linux there is also what needs no buffer, or another kind: [`splice`] from socket to socket, [`send_file`],
 //! [`splice_file`] and [`MappedFile`] from file to socket, [`DirectFile`] past the page cache, [`recv_many`] and [`send_many`] for datagrams.
 //!
