@@ -23,7 +23,7 @@ const LEAST_LENT: usize = 256;
 const MOST_LENT: usize = 4 << 10;
 
 /// Moves all that `reader` brings to `writer`, until the reader ends; answers how many bytes that were. At the end the writer is
-/// flushed, not shut down, as by [`tokio::io::copy`].
+/// flushed, not shut down, as by tokio's `io::copy`.
 ///
 /// While the reader is silent no buffer is held. The buffer's size follows the traffic: 4 KiB for those who chat, up to 256 KiB
 /// for bulk, and never more than a sixteenth of the pool's limit (or 4 KiB).
@@ -185,7 +185,7 @@ impl Memory for Single {
 
 /// Moves bytes between `a` and `b`, both ways, until both have ended; answers how many went from `a` to `b` and from `b` to
 /// `a`. When one side ends its sending, the other side's sending end is shut down, and the other direction goes on, as by
-/// [`tokio::io::copy_bidirectional`].
+/// tokio's `io::copy_bidirectional`.
 ///
 /// While both sides are silent no buffer is held. The buffers' size follows the traffic: 4 KiB for those who chat, up to 256 KiB for
 /// bulk, and never more than a sixteenth of the pool's limit (or 4 KiB). Where the streams can say how much they
