@@ -8,6 +8,9 @@
 //!   noisy machine a peer's neighbour in time is the only fair company. `-- --quick` and the name of a scenario shorten it.
 //! - `--bench pair` and `--bench wait` are the same scenarios under criterion, one peer after another, for watching a
 //!   single figure from change to change.
+//!
+//! Besides, `--features metrics --bench scrape` says what looking at a pool costs, and the script `benches/on-and-off` what the
+//! optional features cost a reservation that finds memory.
 
 pub mod figures;
 pub mod peers;

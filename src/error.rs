@@ -191,7 +191,7 @@ pub enum TryReserveError {
 impl ReserveError {
     #[cold]
     pub(crate) fn new(engine: &Engine, requested: u64, beside: u32, why: Refused) -> Self {
-        engine.counters.reject(&why);
+        engine.counters.tallies.reject(&why);
         let refusal = Refusal::new(engine, requested, beside);
         match why {
             Refused::TooLarge => ReserveError::TooLarge { refusal },
@@ -215,7 +215,7 @@ impl ReserveError {
 impl TryReserveError {
     #[cold]
     pub(crate) fn new(engine: &Engine, requested: u64, beside: u32, why: Refused) -> Self {
-        engine.counters.reject(&why);
+        engine.counters.tallies.reject(&why);
         let refusal = Refusal::new(engine, requested, beside);
         match why {
             Refused::TooLarge => TryReserveError::TooLarge { refusal },

@@ -62,8 +62,6 @@ pub struct Pool {
 }
 
 pub(crate) struct Inner {
-    #[cfg(feature = "metrics")]
-    publisher: observe::Publisher,
     engine: Owned,
 }
 
@@ -72,6 +70,8 @@ pub(crate) struct Inner {
 pub(crate) struct Label {
     name: Arc<str>,
     recent: Recent,
+    #[cfg(feature = "metrics")]
+    publisher: observe::Publisher,
 }
 
 impl Label {
@@ -100,7 +100,8 @@ impl Inner {
 
     #[cfg(feature = "metrics")]
     pub(crate) fn publish_metrics(&self) {
-        observe::publish(&self.publisher, self.name(), &self.engine);
+        let label = Label::of(&self.engine);
+        observe::publish(&label.publisher, &label.name, &self.engine);
     }
 }
 
@@ -158,7 +159,7 @@ impl Pool {
         }
         self.engine().set_limit(limit);
         #[cfg(feature = "tracing")]
-        self.engine().tell_pressure(self.name());
+        self.engine().tell_pressure();
         Ok(())
     }
 
@@ -188,8 +189,8 @@ impl Pool {
     }
 
     /// How many bytes are really behind the pool's blocks, says the kernel: at most [`committed`](Stats::committed), and less
-    /// where committed memory was not written to yet. `None` where it can not be known: off Linux, without `/proc`, or
-    /// where blocks come from the heap.
+    /// where committed memory was not written to yet. Memory that moves from one size to another meanwhile may be counted twice.
+    /// `None` where it can not be known: off Linux, without `/proc`, or where blocks come from the heap.
     ///
     /// This is the check on the books, not part of them: it reads the page tables of all address space that blocks ever used,
     /// some milliseconds per GiB. Not for every request.
@@ -253,7 +254,7 @@ impl Pool {
                 outstanding = engine.outstanding(),
                 "closed"
             );
-            engine.tell_pressure(self.name());
+            engine.tell_pressure();
         }
     }
 
@@ -448,14 +449,12 @@ impl PoolBuilder {
         let label = Label {
             name: self.name,
             recent: Recent::default(),
+            #[cfg(feature = "metrics")]
+            publisher: observe::Publisher::new(self.extras),
         };
         let labelled = engine.label.set(Box::new(label));
         debug_assert!(labelled.is_ok());
-        let inner = Arc::new(Inner {
-            #[cfg(feature = "metrics")]
-            publisher: observe::Publisher::new(self.extras),
-            engine,
-        });
+        let inner = Arc::new(Inner { engine });
         let habits = reclaim::Habits {
             idle: self.decommit_after.clamp(LEAST_IDLE, MOST_IDLE),
             #[cfg(feature = "metrics")]

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use axum::Router;
-use offheap::{DirectBytesMut, Inspector, Pool, ReserveOwned};
+use offheap::{DirectBytes, DirectBytesMut, Inspector, Pool, ReserveOwned};
 use serde_json::{json, Value};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -34,6 +34,8 @@ const NASTY: &str =
 struct Scene {
     pool: Pool,
     held: Vec<DirectBytesMut>,
+    /// Small parts of large blocks.
+    slices: Vec<DirectBytes>,
     waiting: Vec<ByHand<ReserveOwned>>,
 }
 
@@ -73,6 +75,8 @@ impl Scene {
         held.extend(take(3000, 3));
         held.extend(take(1 << 20, 1));
         drop(again);
+        let small = |buffer: DirectBytesMut| buffer.freeze().slice(..100);
+        let slices = take(16 * KIB, 3).into_iter().map(small).collect();
         let rest = pool.stats();
         let rest = (rest.limit - rest.live) as usize;
         held.extend(pool.try_reserve(rest * 3 / 4).ok());
@@ -86,6 +90,7 @@ impl Scene {
         Scene {
             pool,
             held,
+            slices,
             waiting: waiting.into(),
         }
     }
@@ -173,7 +178,10 @@ fn the_data_is_what_stats_classes_and_holders_say() {
             (&said["count"], &said["bytes"]),
             (&json!(holder.count), &json!(holder.bytes))
         );
+        assert_eq!(said["pinned_waste"], holder.pinned_waste);
     }
+    let wasted = holders.iter().map(|holder| holder.pinned_waste);
+    assert_eq!(wasted.sum::<u64>(), 3 * 16 * KIB as u64);
     let waiters = said["waiters"].as_array().unwrap();
     let sizes: Vec<_> = waiters
         .iter()
@@ -354,6 +362,7 @@ fn the_page_in_a_real_browser() {
     assert!(!scene.waiting[4].take_woken());
     scene.waiting.clear();
     scene.held.truncate(3);
+    scene.slices.clear();
     scene.pool.trim();
     assert_eq!(browser.wait(SHOWN), "shown");
     assert_same(&browser.run(FIGURES), &scene.pool);

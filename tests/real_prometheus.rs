@@ -305,6 +305,33 @@ fn prometheus_scrapes_the_relay_under_load() {
     assert!(summary.number("peak_live") <= summary.number("limit"));
 }
 
+#[test]
+fn the_example_serves_its_figures() {
+    let programs = [("promtool", "prometheus")];
+    let Some([promtool]) = real::programs("the_example_serves_its_figures", programs) else {
+        return;
+    };
+    let mut command = Command::new(real::example("metrics"));
+    let mut example = real::Process::spawn(command.arg("0").stdout(Stdio::piped()));
+    let line = example.first_line();
+    let address = line
+        .strip_prefix("listening on http://")
+        .and_then(|rest| rest.split('/').next()?.parse().ok())
+        .unwrap_or_else(|| panic!("no address in {line:?}"));
+    promtool_has_no_complaints(&promtool, address);
+    let metrics = http::get(address, "/metrics").body;
+    for name in [
+        "offheap_committed_bytes",
+        "offheap_class_live_blocks",
+        "offheap_reserve_wait_seconds_bucket",
+    ] {
+        assert!(
+            metrics.contains(&format!("{name}{{pool=\"example\"")),
+            "{name} in {metrics}"
+        );
+    }
+}
+
 /// Names, units and help texts by Prometheus' conventions.
 fn promtool_has_no_complaints(promtool: &Path, relay: SocketAddr) {
     let scratch = real::Scratch::new("promtool");

@@ -140,7 +140,7 @@ impl Engine {
         #[cfg(not(offheap_loom))]
         if freed > 0 {
             let blocks = freed / class.pages() * class.per_span();
-            self.counters.batches.record(u64::from(blocks));
+            self.counters.tallies.batches.record(u64::from(blocks));
         }
         if !rest.is_empty() {
             self.put_back(rest, news);

@@ -22,9 +22,10 @@
 mod claim;
 mod clean;
 mod close;
-mod counters;
 #[cfg(offheap_loom)]
 pub(crate) mod life;
+#[cfg(not(offheap_loom))]
+mod tallies;
 #[cfg(feature = "tracing")]
 mod trace;
 mod wait;
@@ -45,9 +46,8 @@ use crate::sys::{self, barrier};
 
 pub(crate) use claim::Claim;
 pub(crate) use close::Owned;
-pub(crate) use counters::Counters;
 #[cfg(any(feature = "metrics", feature = "inspector"))]
-pub(crate) use counters::{Histogram, BATCH_EDGES, WAIT_EDGES};
+pub(crate) use tallies::{Histogram, BATCH_EDGES, WAIT_EDGES};
 pub(crate) use wait::{HasEngine, Wait};
 
 use claim::Want;
@@ -93,6 +93,21 @@ impl<T> Deref for Line<T> {
     fn deref(&self) -> &T {
         &self.0
     }
+}
+
+/// Events since the pool was built. All of them are off the fast path.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) parked: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
+    pub(crate) helped: AtomicU64,
+    pub(crate) cleaned_bytes: AtomicU64,
+    pub(crate) handed_over: AtomicU64,
+    #[cfg(feature = "metrics")]
+    pub(crate) hook_panics: AtomicU64,
+    pub(crate) peak_live: AtomicU64,
+    #[cfg(not(offheap_loom))]
+    pub(crate) tallies: tallies::Tallies,
 }
 
 /// What the waiters' lock guards.
@@ -199,7 +214,7 @@ impl Engine {
             bell: Arc::default(),
             biased: config.membarrier && barrier::available(),
             label: OnceLock::new(),
-            counters: Line(Counters::new()),
+            counters: Line::default(),
             #[cfg(offheap_loom)]
             life: life::Life::new(),
         });

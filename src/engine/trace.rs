@@ -10,6 +10,7 @@ use tracing::field::Empty;
 use tracing::Span;
 
 use super::Engine;
+use crate::pool::Label;
 use crate::sync::Ordering;
 
 /// The span of a reservation while it is parked.
@@ -17,34 +18,34 @@ use crate::sync::Ordering;
 pub(super) struct Trace(Mutex<Option<Span>>);
 
 impl Trace {
-    pub(super) fn parked(&self, engine: &Engine, pool: &str, bytes: u64, position: usize) {
+    pub(super) fn parked(&self, engine: &Engine, bytes: u64, position: usize) {
         let span = tracing::debug_span!(
             "offheap::parked",
-            pool,
+            pool = &**Label::of(engine).name(),
             bytes,
             position,
             wait_us = Empty,
             outcome = Empty
         );
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(span);
-        engine.tell_pressure(pool);
+        engine.tell_pressure();
     }
 
     /// The reservation is done.
-    pub(super) fn done(&self, engine: &Engine, pool: &str, outcome: &str, wait: Duration) {
+    pub(super) fn done(&self, engine: &Engine, outcome: &str, wait: Duration) {
         if let Some(span) = self.take() {
             span.record("wait_us", wait.as_micros() as u64);
             span.record("outcome", outcome);
         }
-        engine.tell_pressure(pool);
+        engine.tell_pressure();
     }
 
     /// The reservation was dropped before it had its memory in hand.
-    pub(super) fn cancelled(&self, engine: &Engine, pool: &str) {
+    pub(super) fn cancelled(&self, engine: &Engine) {
         if let Some(span) = self.take() {
             span.record("outcome", "cancelled");
             drop(span);
-            engine.tell_pressure(pool);
+            engine.tell_pressure();
         }
     }
 
@@ -55,9 +56,9 @@ impl Trace {
 
 impl Engine {
     /// Says whether the pool is pressed, where that is news. Not for the drop path.
-    pub(crate) fn tell_pressure(&self, pool: &str) {
+    pub(crate) fn tell_pressure(&self) {
         let pressed = self.account.is_pressed() && !self.is_closed();
-        let said = &self.counters.said_pressed;
+        let said = &self.counters.tallies.said_pressed;
         // Looked at first: most calls have no news, and the word is shared.
         if said.load(Ordering::Relaxed) == pressed
             || said.swap(pressed, Ordering::Relaxed) == pressed
@@ -66,7 +67,7 @@ impl Engine {
         }
         let (waiting, waiting_bytes) = self.waiting();
         tracing::debug!(
-            pool,
+            pool = &**Label::of(self).name(),
             pressed,
             waiting,
             waiting_bytes,

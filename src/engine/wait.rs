@@ -15,13 +15,6 @@ const CLOCK_EVERY: u64 = 64;
 /// Whatever leads to an engine and keeps it alive.
 pub(crate) trait HasEngine {
     fn engine(&self) -> &Engine;
-
-    /// The pool's name.
-    /// The pool's name.
-    #[cfg(feature = "tracing")]
-    fn name(&self) -> &str {
-        crate::pool::Label::of(self.engine()).name()
-    }
 }
 
 impl<T: HasEngine + ?Sized> HasEngine for &T {
@@ -130,7 +123,7 @@ impl<P: HasEngine> Wait<P> {
         let position = engine.join(&self.node, waker.clone());
         #[cfg(feature = "tracing")]
         if let Some(position) = position {
-            self.trace.parked(engine, self.pool.name(), bytes, position);
+            self.trace.parked(engine, bytes, position);
         }
         position.is_some()
     }
@@ -152,12 +145,11 @@ impl<P: HasEngine> Wait<P> {
         let wait = joined.elapsed();
         if !refused {
             let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-            self.pool.engine().counters.waits.record(nanos);
+            self.pool.engine().counters.tallies.waits.record(nanos);
         }
         #[cfg(feature = "tracing")]
         self.trace.done(
             self.pool.engine(),
-            self.pool.name(),
             if refused { "refused" } else { "granted" },
             wait,
         );
@@ -173,7 +165,7 @@ impl<P: HasEngine> Wait<P> {
             Status::Done => {}
         }
         #[cfg(feature = "tracing")]
-        self.trace.cancelled(engine, self.pool.name());
+        self.trace.cancelled(engine);
         let granted = self.node.status() == Status::Done;
         // SAFETY: not waiting any more, so the payload is ours.
         unsafe {

@@ -12,7 +12,7 @@ use metrics::{
 };
 
 use super::{classes, resident, stats, Stats};
-use crate::engine::{Counters, Engine, Histogram, BATCH_EDGES, WAIT_EDGES};
+use crate::engine::{Engine, Histogram, BATCH_EDGES, WAIT_EDGES};
 use crate::sync::Ordering;
 
 /// Buckets for `offheap_reserve_wait_seconds`: from 1 µs to 10 s, three per decade. Waits are counted in just these, so that an
@@ -181,7 +181,7 @@ pub(crate) fn publish(publisher: &Publisher, name: &Arc<str>, engine: &Engine) {
     let pool = Label::new("pool", name.clone());
     let labels = || vec![pool.clone()];
     let labelled = |key: &'static str, value: String| vec![pool.clone(), Label::new(key, value)];
-    let counters: &Counters = &engine.counters;
+    let tallies = &engine.counters.tallies;
 
     let stats = stats(engine);
     let oldest = engine.oldest_wait();
@@ -195,7 +195,7 @@ pub(crate) fn publish(publisher: &Publisher, name: &Arc<str>, engine: &Engine) {
         "How long the head of the queue has been parked."
     );
     gauge!(OLDEST, labels()).set(oldest.as_secs_f64());
-    let totals = (stats, counters.hook_panics.load(Ordering::Relaxed));
+    let totals = (stats, engine.counters.hook_panics.load(Ordering::Relaxed));
     for (name, unit, help, figure) in COUNTERS {
         describe_counter!(name, unit, help);
         counter!(name, labels()).absolute(figure(&totals));
@@ -205,15 +205,15 @@ pub(crate) fn publish(publisher: &Publisher, name: &Arc<str>, engine: &Engine) {
         Unit::Count,
         "Reservations that failed, by reason."
     );
-    for (reason, count) in counters.rejected() {
+    for (reason, count) in tallies.rejected() {
         counter!(REJECTED, labelled("reason", reason.to_owned())).absolute(count);
     }
 
     let (waits, batches) = {
         let mut published = published.lock().unwrap_or_else(PoisonError::into_inner);
         (
-            news(&mut published.waits, &counters.waits),
-            news(&mut published.batches, &counters.batches),
+            news(&mut published.waits, &tallies.waits),
+            news(&mut published.batches, &tallies.batches),
         )
     };
     describe_histogram!(

@@ -106,7 +106,7 @@ impl Watch {
             // The recorder is user code. A payload may panic when it is dropped; so it is leaked.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| pool.publish_metrics())) {
                 std::mem::forget(panic);
-                pool.engine().hook_panicked(pool.name(), "metrics recorder");
+                pool.engine().hook_panicked("metrics recorder");
             }
         }
         self.publish = Some(due);

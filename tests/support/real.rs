@@ -79,6 +79,16 @@ impl Process {
         Process(child.unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
+    /// The first line that it says; its standard output must be a pipe.
+    #[allow(dead_code)] // Not every test listens.
+    pub(crate) fn first_line(&mut self) -> String {
+        let stdout = self.0.stdout.take().expect("stdout is a pipe");
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        read.expect("a line");
+        line
+    }
+
     fn is_running(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(None))
     }
@@ -281,7 +291,7 @@ impl Summary {
 }
 
 /// The program of an example, which cargo puts beside the directory of the tests' programs.
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let profile = test
         .parent()

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::history::History;
 use super::json::Object;
 use crate::arena::{Class, Look};
-use crate::engine::{Counters, Engine, Histogram, BATCH_EDGES, WAIT_EDGES};
+use crate::engine::{Engine, Histogram, BATCH_EDGES, WAIT_EDGES};
 use crate::observe::{classes, holders, stats, Stats};
 use crate::pool::Inner;
 
@@ -17,7 +17,7 @@ const LISTED: usize = 50;
 /// One pool. O(blocks).
 pub(super) fn write(o: &mut Object<'_>, pool: &Inner, history: &History, resident: Option<u64>) {
     let engine = pool.engine();
-    let counters: &Counters = &engine.counters;
+    let tallies = &engine.counters.tallies;
     o.string("name", pool.name());
     o.flag("closed", engine.is_closed());
     o.flag("pressed", engine.is_pressed() && !engine.is_closed());
@@ -26,7 +26,7 @@ pub(super) fn write(o: &mut Object<'_>, pool: &Inner, history: &History, residen
     o.number("max_reserve", engine.max_reserve() as u64);
     o.maybe("resident", resident);
     o.object("rejected", |o| {
-        for (reason, count) in counters.rejected() {
+        for (reason, count) in tallies.rejected() {
             o.number(reason, count);
         }
     });
@@ -34,10 +34,10 @@ pub(super) fn write(o: &mut Object<'_>, pool: &Inner, history: &History, residen
     write_waiters(o, engine);
     write_holders(o, engine);
     o.object("waits_ns", |o| {
-        write_histogram(o, &counters.waits, &WAIT_EDGES)
+        write_histogram(o, &tallies.waits, &WAIT_EDGES)
     });
     o.object("batches", |o| {
-        write_histogram(o, &counters.batches, &BATCH_EDGES)
+        write_histogram(o, &tallies.batches, &BATCH_EDGES)
     });
     o.object("history", |o| history.write(o));
 }
@@ -118,6 +118,7 @@ fn write_holders(o: &mut Object<'_>, engine: &Engine) {
         o.number("count", holder.count);
         o.number("bytes", holder.bytes);
         o.number("oldest_ms", holder.oldest.as_millis() as u64);
+        o.number("pinned_waste", holder.pinned_waste);
     });
 }
 

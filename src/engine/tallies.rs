@@ -1,30 +1,19 @@
-//! What a pool counts as it goes: events off the fast path, in plain atomics that order nothing.
+//! Tallies for those who look on: failures by reason, and how long waits and how large batches were, in buckets.
 //!
-//! What happens on the fast path is not counted at all; it is read off the block headers when someone asks.
+//! Like the pool's other counters they are plain atomics that order nothing, and off the fast path.
 
 use super::Refused;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Events since the pool was built.
+/// What was counted since the pool was built.
 #[derive(Debug)]
-pub(crate) struct Counters {
-    pub(crate) parked: AtomicU64,
-    pub(crate) cancelled: AtomicU64,
-    pub(crate) helped: AtomicU64,
-    pub(crate) cleaned_bytes: AtomicU64,
-    pub(crate) handed_over: AtomicU64,
-    pub(crate) peak_live: AtomicU64,
-    /// User code that the reclaimer called and that panicked.
-    #[cfg(feature = "metrics")]
-    pub(crate) hook_panics: AtomicU64,
+pub(crate) struct Tallies {
     /// Reservations that failed, in the order of [`REASONS`].
-    #[cfg(not(offheap_loom))]
     rejected: [AtomicU64; REASONS.len()],
     /// Nanoseconds from parking until the memory was in hand.
     #[cfg(feature = "_waits")]
     pub(crate) waits: Histogram,
     /// Blocks that one round of cleaning gave back to the OS.
-    #[cfg(not(offheap_loom))]
     pub(crate) batches: Histogram,
     /// Whether the log says that the pool is pressed.
     #[cfg(feature = "tracing")]
@@ -32,7 +21,6 @@ pub(crate) struct Counters {
 }
 
 /// Why reservations fail, in one word each.
-#[cfg(not(offheap_loom))]
 pub(crate) const REASONS: [&str; 4] = ["too_large", "closed", "exhausted", "os"];
 
 /// Edges of the buckets for waits, in nanoseconds: from 1 µs to 10 s, three per decade.
@@ -56,7 +44,6 @@ pub(crate) const WAIT_EDGES: [u64; 22] = {
 };
 
 /// Edges of the buckets for batches, in blocks: powers of four up to a million.
-#[cfg(not(offheap_loom))]
 pub(crate) const BATCH_EDGES: [u64; 11] = {
     let mut edges = [1; 11];
     let mut bucket = 1;
@@ -67,25 +54,15 @@ pub(crate) const BATCH_EDGES: [u64; 11] = {
     edges
 };
 
-impl Counters {
-    pub(super) fn new() -> Self {
-        Counters {
-            parked: AtomicU64::new(0),
-            cancelled: AtomicU64::new(0),
-            helped: AtomicU64::new(0),
-            cleaned_bytes: AtomicU64::new(0),
-            handed_over: AtomicU64::new(0),
-            peak_live: AtomicU64::new(0),
-            #[cfg(feature = "metrics")]
-            hook_panics: AtomicU64::new(0),
-            #[cfg(not(offheap_loom))]
+impl Default for Tallies {
+    fn default() -> Self {
+        Tallies {
             rejected: Default::default(),
             #[cfg(feature = "_waits")]
             waits: Histogram::new(&WAIT_EDGES),
-            #[cfg(not(offheap_loom))]
             batches: Histogram::new(&BATCH_EDGES),
             #[cfg(feature = "tracing")]
-            said_pressed: false.into(),
+            said_pressed: Default::default(),
         }
     }
 }
@@ -93,19 +70,18 @@ impl Counters {
 #[cfg(feature = "metrics")]
 impl super::Engine {
     /// User code that the reclaimer called has panicked.
-    pub(crate) fn hook_panicked(&self, _pool: &str, _hook: &str) {
+    pub(crate) fn hook_panicked(&self, _hook: &str) {
         self.counters.hook_panics.fetch_add(1, Ordering::Relaxed);
         #[cfg(feature = "tracing")]
         tracing::error!(
-            pool = _pool,
+            pool = &**crate::pool::Label::of(self).name(),
             hook = _hook,
             "user code panicked; the pool goes on"
         );
     }
 }
 
-#[cfg(not(offheap_loom))]
-impl Counters {
+impl Tallies {
     /// A reservation fails.
     pub(crate) fn reject(&self, why: &Refused) {
         let reason = match why {
@@ -128,7 +104,6 @@ impl Counters {
 }
 
 /// Values counted in buckets.
-#[cfg(not(offheap_loom))]
 #[derive(Debug)]
 pub(crate) struct Histogram {
     /// A bucket holds the values up to and with its edge; one more bucket holds the values above the last edge.
@@ -136,14 +111,12 @@ pub(crate) struct Histogram {
     buckets: Box<[Bucket]>,
 }
 
-#[cfg(not(offheap_loom))]
 #[derive(Debug, Default)]
 struct Bucket {
     count: AtomicU64,
     sum: AtomicU64,
 }
 
-#[cfg(not(offheap_loom))]
 impl Histogram {
     fn new(edges: &'static [u64]) -> Self {
         Histogram {
@@ -172,7 +145,7 @@ impl Histogram {
     }
 }
 
-#[cfg(all(test, not(offheap_loom), feature = "metrics"))]
+#[cfg(all(test, feature = "metrics"))]
 mod tests {
     use super::*;
 
