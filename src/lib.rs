@@ -69,6 +69,8 @@
 //!
 //! Block headers are not counted: 64 bytes per block that was ever used, see [`Stats::metadata`].
 //!
+#![doc = include_str!("bytes/guide.md")]
+//!
 //! # Platforms
 //!
 //! On 64-bit Linux (and Android) a pool is one mapping with a range as large as `max_limit` for each size class: about a hundred
@@ -77,7 +79,8 @@
 //!
 //! # Features
 //!
-//! `tracing`: while [`Pool::closed`] waits, the pool says each second who still holds what. Nothing is on by default.
+//! `serde`: buffers as byte strings, read into a pool's memory. `tracing`: while [`Pool::closed`] waits, the pool says each second who
+//! still holds what. Nothing is on by default.
 
 mod arena;
 mod budget;
@@ -111,12 +114,15 @@ const _: () = {
     send_sync::<Pool>();
     send_sync::<DirectBytes>();
     send_sync::<DirectBytesMut>();
+    send_sync::<DirectRope>();
     send_sync::<ReserveError>();
     send_sync::<TryReserveError>();
     send::<Reserve<'static>>();
     send::<ReserveOwned>();
     send::<ReserveMany<'static>>();
     send::<CopyFromSlice<'static>>();
+    send::<Grow<'static>>();
+    send::<ToContiguous<'static>>();
     send::<PollReserve>();
     send::<Closed<'static>>();
     unpin::<PollReserve>();
@@ -135,5 +141,7 @@ const _: () = {
     let _ = <ReserveOwned as Movable<_>>::check;
     let _ = <ReserveMany<'static> as Movable<_>>::check;
     let _ = <CopyFromSlice<'static> as Movable<_>>::check;
+    let _ = <Grow<'static> as Movable<_>>::check;
+    let _ = <ToContiguous<'static> as Movable<_>>::check;
     let _ = <Closed<'static> as Movable<_>>::check;
 };
