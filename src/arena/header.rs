@@ -17,7 +17,11 @@
 //! release is published to all that follow it: whoever sees a handle's release in `state` sees its addition as well. So a sum
 //! is never short by a handle whose release is in it. Could it be short by a handle that is live? That one was cloned from
 //! another, before the other was released; so if the other's release is in the sum, the clone is too. And if the other is
-//! live, it counts, and the sum is not zero. Hence zero means that there is no handle, and the last release sees zero.
+//! live, it counts. Hence a sum that is no more than the weight of one's own handle means that there is no other.
+//!
+//! A release that is not the last must not look at the header afterwards: others may have released the block, and the pool may be
+//! gone. So it decides first and then changes the very `state` that it decided by, with a CAS. `own` only ever grows, so that the
+//! same `state` with a larger `own` is not the last either.
 //!
 //! Handles have weights, so that the same count tells whether anyone holds more than a small part of the block: a handle to
 //! a small part weighs [`SMALL`], any other [`WHOLE`]. A sum below `WHOLE` is that of small parts only. That is for observers; a thousand
@@ -245,23 +249,20 @@ impl Block {
         header.owner.store(NOBODY, Ordering::Relaxed);
         let leased = state.wrapping_add(u64::from(WHOLE) << 32);
         header.state.store(leased, Ordering::Relaxed);
-        Handle::new(self.0, WHOLE, 0)
+        Handle::new(self.0, WHOLE)
     }
 }
 
 /// One counted reference to a live block. The buffer types are a handle and a range of the block.
 ///
-/// A pointer to the header; its lowest bits, which are free, tell what the handle weighs, and whether it was made from another one.
+/// A pointer to the header; its lowest bit, which is free, tells what the handle weighs.
 #[derive(Debug)]
 pub(crate) struct Handle(NonNull<Header>);
 
-const _: () = assert!(align_of::<Header>() > LIGHT | LATER);
+const _: () = assert!(align_of::<Header>() > LIGHT);
 
 /// The bit of a handle that weighs little.
 const LIGHT: usize = 1;
-/// The bit of a handle that was made from another one. It is likely not to be the last: its release does not look first, which would
-/// cost one more transfer of the cache line where several threads are at it.
-const LATER: usize = 2;
 
 // SAFETY: the count is atomic, and what may be done with the memory is the buffer types' business.
 unsafe impl Send for Handle {}
@@ -270,16 +271,16 @@ unsafe impl Sync for Handle {}
 
 impl Handle {
     #[inline]
-    fn new(header: NonNull<Header>, weight: u32, later: usize) -> Handle {
+    fn new(header: NonNull<Header>, weight: u32) -> Handle {
         let light = if weight == SMALL { LIGHT } else { 0 };
-        Handle(header.map_addr(|addr| addr | light | later))
+        Handle(header.map_addr(|addr| addr | light))
     }
 
     #[inline]
     fn pointer(&self) -> NonNull<Header> {
-        // SAFETY: an address without its lowest bits is that of the header, and headers do not lie at zero.
+        // SAFETY: an address without its lowest bit is that of the header, and headers do not lie at zero.
         self.0
-            .map_addr(|addr| unsafe { NonZeroUsize::new_unchecked(addr.get() & !(LIGHT | LATER)) })
+            .map_addr(|addr| unsafe { NonZeroUsize::new_unchecked(addr.get() & !LIGHT) })
     }
 
     #[inline]
@@ -318,7 +319,7 @@ impl Handle {
         header.weight(header.state.load(Ordering::Acquire)) == self.weight()
     }
 
-    /// Adds to the count (where `weight` is negative, takes from it what leaves some of this handle's); answers what it was before.
+    /// Adds to the count; answers what it was before.
     #[inline]
     fn count(&self, weight: u32) -> u32 {
         let header = self.header();
@@ -342,7 +343,7 @@ impl Handle {
         if before >= HEAVY {
             return self.retain_heavy(before, weight);
         }
-        Handle::new(self.pointer(), weight, LATER)
+        Handle::new(self.pointer(), weight)
     }
 
     /// `weight` has been counted.
@@ -353,7 +354,7 @@ impl Handle {
             std::process::abort();
         }
         self.count(SMALL.wrapping_sub(weight));
-        Handle::new(self.pointer(), SMALL, LATER)
+        Handle::new(self.pointer(), SMALL)
     }
 
     /// One more handle, to `len` bytes of what this one is a handle to.
@@ -390,9 +391,12 @@ impl Handle {
             let changed = state.wrapping_add(u64::from(more) << 32);
             header.state.store(changed, Ordering::Relaxed);
         } else {
-            self.count(more);
+            // Not by way of `own`, which only ever grows.
+            header
+                .state
+                .fetch_add(u64::from(more) << 32, Ordering::Relaxed);
         }
-        self.0 = Handle::new(self.pointer(), weight, self.0.addr().get() & LATER).into_raw();
+        self.0 = Handle::new(self.pointer(), weight).into_raw();
     }
 
     fn into_raw(self) -> NonNull<Header> {
@@ -431,18 +435,19 @@ impl Drop for Handle {
     fn drop(&mut self) {
         let header = self.header();
         let weight = self.weight();
-        let later = self.0.addr().get() & LATER != 0;
-        let mut state = if later {
-            0
-        } else {
-            header.state.load(Ordering::Acquire)
-        };
-        if later || header.weight(state) != weight {
-            let less = u64::from(weight) << 32;
-            // Release what was done with the memory to the last one; and if this is it, Acquire what all others did.
-            state = header.state.fetch_sub(less, Ordering::AcqRel);
-            if header.weight(state) != weight {
-                return;
+        let mut state = header.state.load(Ordering::Acquire);
+        while header.weight(state) != weight {
+            // Others may be the last from here on, and the header may be gone: so that this is not the last handle has to be known
+            // before, of the very `state` that changes. Release: what was done with the memory, for the last one.
+            let less = state.wrapping_sub(u64::from(weight) << 32);
+            match header.state.compare_exchange_weak(
+                state,
+                less,
+                Ordering::Release,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return,
+                Err(now) => state = now,
             }
         }
         // This was the last handle, so no one else touches the state: a plain store will do. (Handles that can be made from
