@@ -173,7 +173,7 @@ BREAKS = [
      "a unique handle does not count what the owner added"),
     ("shrinking_against_release",
      [("src/arena/header.rs",
-       "            header.state.fetch_add(u64::from(more) << 32, Ordering::Relaxed);\n",
+       "header\n                .state\n                .fetch_add(u64::from(more) << 32, Ordering::Relaxed);",
        "")],
      "a handle changes its weight and does not say so"),
 ]
