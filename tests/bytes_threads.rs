@@ -152,7 +152,7 @@ fn handles_outlive_the_thread_that_cloned_them() {
         let all = pool.try_copy_from_slice(&[7; 300]).unwrap();
         let clones = thread::spawn(move || vec![all; 100]).join().unwrap();
         let more = thread::spawn(move || {
-            let more: Vec<_> = clones.iter().cloned().collect();
+            let more = clones.to_vec();
             drop(clones);
             more
         });
