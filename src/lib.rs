@@ -66,6 +66,8 @@
 //!
 //! Block headers are not counted: 64 bytes per block that was ever used, see [`Stats::metadata`].
 //!
+#![doc = include_str!("bytes/guide.md")]
+//!
 //! # Platforms
 //!
 //! On 64-bit Linux (and Android) a pool is one mapping with a range as large as `max_limit` for each size class: about a hundred
@@ -74,18 +76,15 @@
 //!
 //! # Features
 //!
-<<<<<<< HEAD
-//! Nothing is on by default, and none of these costs a reservation that finds memory, or a drop, anything.
+//! None of these costs a reservation that finds memory, or a drop, anything.
 //!
+//! - `io` (default, unix): tokio I/O over pooled buffers, [`io`].
+//! - `io-uring`: the pool's buffers for `tokio-uring`, on Linux.
+//! - `serde`: buffers as byte strings, read into a pool's memory.
 //! - `metrics`: [`Pool::publish_metrics`](Pool#method.publish_metrics) hands figures to the `metrics` facade, for Prometheus and others.
 //! - `inspector`: `Inspector` is a live page of what pools do, as an axum router.
 //! - `tracing`: a span for each parked reservation; events for pressure, faults and closing; while [`Pool::closed`] waits, the pool
 //!   says each second who still holds what.
-=======
-//! * `io` (default, unix): tokio I/O over pooled buffers.
-//! * `io-uring`: the pool's buffers for `tokio-uring`, on Linux.
-//! * `tracing`: while [`Pool::closed`] waits, the pool says each second who still holds what.
->>>>>>> d642128 (docs: tokio I/O over pooled buffers, with figures of one run)
 
 mod arena;
 mod budget;
@@ -125,12 +124,15 @@ const _: () = {
     send_sync::<Pool>();
     send_sync::<DirectBytes>();
     send_sync::<DirectBytesMut>();
+    send_sync::<DirectRope>();
     send_sync::<ReserveError>();
     send_sync::<TryReserveError>();
     send::<Reserve<'static>>();
     send::<ReserveOwned>();
     send::<ReserveMany<'static>>();
     send::<CopyFromSlice<'static>>();
+    send::<Grow<'static>>();
+    send::<ToContiguous<'static>>();
     send::<PollReserve>();
     send::<Closed<'static>>();
     unpin::<PollReserve>();
@@ -149,5 +151,7 @@ const _: () = {
     let _ = <ReserveOwned as Movable<_>>::check;
     let _ = <ReserveMany<'static> as Movable<_>>::check;
     let _ = <CopyFromSlice<'static> as Movable<_>>::check;
+    let _ = <Grow<'static> as Movable<_>>::check;
+    let _ = <ToContiguous<'static> as Movable<_>>::check;
     let _ = <Closed<'static> as Movable<_>>::check;
 };

@@ -27,7 +27,8 @@ fn shared(pool: &Pool) -> DirectBytes {
 #[test]
 fn nothing_that_is_done_with_buffers() {
     let (pool, _runtime) = pool();
-    let ways: [(&str, fn(&Pool)); 14] = [
+    type Way = fn(&Pool);
+    let ways: [(&str, Way); 14] = [
         ("reserve", |pool| drop(pool.reserve(5000).now_or_never())),
         ("reserve_zeroed", |pool| {
             drop(pool.reserve_zeroed(5000).now_or_never())

@@ -424,16 +424,28 @@ fn reads_as_files_do() {
     assert!(attempt(|| buffer.consume(2)).is_none());
 }
 
-#[allow(clippy::op_ref)] // Comparing references is what is tested.
+/// References to whatever ours compare with, too.
 #[test]
 fn compares_with_references_too() {
+    fn same<A: PartialEq<B>, B>(a: A, b: B) {
+        assert!(a == b);
+    }
+
     let pool = pool();
-    let (ours, other) = (shared(&pool, b"text"), unique(&pool, b"text"));
-    assert!(ours == &b"text"[..] && ours == "text" && ours == &String::from("text"));
-    assert!(ours == &Bytes::from("text") && ours == &shared(&pool, b"text") && ours == &other);
-    assert!(other == &b"text".to_vec() && other == &ours);
-    assert!(&b"text"[..] == ours && "text" == ours && "text" == other);
-    assert_eq!(ours.partial_cmp(&"tezt"), Some(std::cmp::Ordering::Less));
+    let ours = || shared(&pool, b"text");
+    let other = || unique(&pool, b"text");
+    same(ours(), &b"text"[..]);
+    same(ours(), "text");
+    same(ours(), &String::from("text"));
+    same(ours(), &Bytes::from("text"));
+    same(ours(), &ours());
+    same(ours(), &other());
+    same(other(), &b"text".to_vec());
+    same(other(), &ours());
+    same(&b"text"[..], ours());
+    same("text", ours());
+    same("text", other());
+    assert_eq!(ours().partial_cmp(&"tezt"), Some(std::cmp::Ordering::Less));
 }
 
 #[test]

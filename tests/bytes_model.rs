@@ -539,9 +539,8 @@ impl Model<'_> {
                 theirs.truncate(n);
             }
             Op::Advance(n) => {
-                if both(|| ours.advance(n), || theirs.advance(n)).is_some() {
-                    assert_eq!(ours.capacity(), capacity - n);
-                }
+                let advanced = both(|| ours.advance(n), || theirs.advance(n)).is_some();
+                assert_eq!(ours.capacity(), capacity - if advanced { n } else { 0 });
             }
             Op::Clear => {
                 ours.clear();

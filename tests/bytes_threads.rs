@@ -48,7 +48,7 @@ fn handles_that_go_from_hand_to_hand() {
                     let mut handle = {
                         let mut heap = heap.lock().unwrap();
                         let n = heap.len();
-                        (n > 0).then(|| heap.swap_remove(random.below(n)))
+                        (n > 0 && random.below(4) > 0).then(|| heap.swap_remove(random.below(n)))
                     }
                     .unwrap_or_else(|| {
                         let mut fresh = pool.try_reserve(4096).unwrap();
@@ -85,7 +85,7 @@ fn handles_that_go_from_hand_to_hand() {
                     }
                     let mut heap = heap.lock().unwrap();
                     heap.extend(keep);
-                    if random.below(5) > 0 && heap.len() < 40 && !handle.is_empty() {
+                    if random.below(2) == 0 && heap.len() < 40 && !handle.is_empty() {
                         heap.push(handle);
                     }
                 }
@@ -152,7 +152,7 @@ fn handles_outlive_the_thread_that_cloned_them() {
         let all = pool.try_copy_from_slice(&[7; 300]).unwrap();
         let clones = thread::spawn(move || vec![all; 100]).join().unwrap();
         let more = thread::spawn(move || {
-            let more: Vec<_> = clones.to_vec();
+            let more = clones.to_vec();
             drop(clones);
             more
         });

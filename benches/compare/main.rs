@@ -1,7 +1,7 @@
 //! All peers side by side: each row's peers run by turns in many short rounds, and what counts is the ratio within a round.
 //!
 //! ```text
-//! cargo bench -p offheap-benches --bench compare -- [pair] [contended] [recovery] [wake] [seeds] [--quick]
+//! cargo bench -p offheap-benches --bench compare -- [pair] [handles] [contended] [recovery] [wake] [seeds] [--quick]
 //! ```
 //!
 //! Prints a Markdown table for each scenario (medians over rounds) and, at the end, the goals that the pool has set itself,
@@ -9,6 +9,7 @@
 
 mod contended;
 mod goals;
+mod handles;
 mod pair;
 mod recovery;
 mod wake;
@@ -28,8 +29,9 @@ const MS: Duration = Duration::from_millis(1);
 type Scenario = fn(&Options, &mut Goals);
 
 /// In the order in which they run: the pairs have to come first.
-const SCENARIOS: [(&str, Scenario); 5] = [
+const SCENARIOS: [(&str, Scenario); 6] = [
     ("pair", pair::compare),
+    ("handles", handles::compare),
     ("contended", contended::compare),
     ("recovery", recovery::compare),
     ("wake", wake::compare),

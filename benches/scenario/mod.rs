@@ -1,6 +1,7 @@
 //! What the peers have to do, each scenario written once for all of them.
 
 pub mod contended;
+pub mod handles;
 pub mod pair;
 pub mod recovery;
 pub mod wake;

@@ -17,7 +17,11 @@
 //! release is published to all that follow it: whoever sees a handle's release in `state` sees its addition as well. So a sum
 //! is never short by a handle whose release is in it. Could it be short by a handle that is live? That one was cloned from
 //! another, before the other was released; so if the other's release is in the sum, the clone is too. And if the other is
-//! live, it counts, and the sum is not zero. Hence zero means that there is no handle, and the last release sees zero.
+//! live, it counts. Hence a sum that is no more than the weight of one's own handle means that there is no other.
+//!
+//! A release that is not the last must not look at the header afterwards: others may have released the block, and the pool may be
+//! gone. So it decides first and then changes the very `state` that it decided by, with a CAS. `own` only ever grows, so that the
+//! same `state` with a larger `own` is not the last either.
 //!
 //! Handles have weights, so that the same count tells whether anyone holds more than a small part of the block: a handle to
 //! a small part weighs [`SMALL`], any other [`WHOLE`]. A sum below `WHOLE` is that of small parts only. That is for observers; a thousand
@@ -276,8 +280,8 @@ unsafe impl Sync for Handle {}
 impl Handle {
     #[inline]
     fn new(header: NonNull<Header>, weight: u32) -> Handle {
-        let bit = if weight == SMALL { LIGHT } else { 0 };
-        Handle(header.map_addr(|addr| addr | bit))
+        let light = if weight == SMALL { LIGHT } else { 0 };
+        Handle(header.map_addr(|addr| addr | light))
     }
 
     #[inline]
@@ -323,7 +327,7 @@ impl Handle {
         header.weight(header.state.load(Ordering::Acquire)) == self.weight()
     }
 
-    /// Adds to the count (where `weight` is negative, takes from it what leaves some of this handle's); answers what it was before.
+    /// Adds to the count; answers what it was before.
     #[inline]
     fn count(&self, weight: u32) -> u32 {
         let header = self.header();
@@ -395,7 +399,10 @@ impl Handle {
             let changed = state.wrapping_add(u64::from(more) << 32);
             header.state.store(changed, Ordering::Relaxed);
         } else {
-            self.count(more);
+            // Not by way of `own`, which only ever grows.
+            header
+                .state
+                .fetch_add(u64::from(more) << 32, Ordering::Relaxed);
         }
         self.0 = Handle::new(self.pointer(), weight).into_raw();
     }
@@ -437,12 +444,18 @@ impl Drop for Handle {
         let header = self.header();
         let weight = self.weight();
         let mut state = header.state.load(Ordering::Acquire);
-        if header.weight(state) != weight {
-            let less = u64::from(weight) << 32;
-            // Release what was done with the memory to the last one; and if this is it, Acquire what all others did.
-            state = header.state.fetch_sub(less, Ordering::AcqRel);
-            if header.weight(state) != weight {
-                return;
+        while header.weight(state) != weight {
+            // Others may be the last from here on, and the header may be gone: so that this is not the last handle has to be known
+            // before, of the very `state` that changes. Release: what was done with the memory, for the last one.
+            let less = state.wrapping_sub(u64::from(weight) << 32);
+            match header.state.compare_exchange_weak(
+                state,
+                less,
+                Ordering::Release,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return,
+                Err(now) => state = now,
             }
         }
         // This was the last handle, so no one else touches the state: a plain store will do. (Handles that can be made from
