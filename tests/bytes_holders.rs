@@ -52,7 +52,8 @@ fn a_small_slice_of_a_large_block() {
 #[test]
 fn every_way_to_become_small() {
     let pool = pool();
-    let ways: [(&str, fn(DirectBytes) -> DirectBytes); 8] = [
+    type Way = fn(DirectBytes) -> DirectBytes;
+    let ways: [(&str, Way); 8] = [
         ("slice", |all| all.slice(5..10)),
         ("slice of a slice", |all| all.slice(5..).slice(..5)),
         ("slice_ref", |all| all.slice_ref(&all[5..10])),
