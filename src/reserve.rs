@@ -39,12 +39,14 @@ impl Pool {
     /// The future holds its place in the queue from its first poll until it resolves or is dropped. Dropping it at any moment,
     /// also after its grant, loses nothing: the memory goes to whoever is next.
     #[track_caller]
+    #[inline]
     pub fn reserve(&self, n: usize) -> Reserve<'_> {
         Reserve::new(self, n, 0)
     }
 
     /// [`reserve`](Pool::reserve) as a future that owns its pool, for spawned tasks and struct fields.
     #[track_caller]
+    #[inline]
     pub fn reserve_owned(&self, n: usize) -> ReserveOwned {
         ReserveOwned {
             wait: Wait::new(self.clone(), Claim::one(n, Location::caller())),
@@ -53,6 +55,7 @@ impl Pool {
 
     /// [`reserve`](Pool::reserve) with `len() == n` and all of it zero.
     #[track_caller]
+    #[inline]
     pub fn reserve_zeroed(&self, n: usize) -> Reserve<'_> {
         Reserve::new(self, n, n)
     }
@@ -199,7 +202,19 @@ fn whole(granted: Option<Handle>) -> DirectBytesMut {
 
 impl<P: HasEngine + Borrow<Pool>> Wait<P> {
     /// Waits for the one buffer that was asked for.
+    #[inline]
     fn poll_one(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<DirectBytesMut, ReserveError>> {
+        match self.as_ref().at_once() {
+            Some(handle) => Poll::Ready(Ok(DirectBytesMut::from_handle(handle))),
+            None => self.poll_one_slow(cx),
+        }
+    }
+
+    #[inline(never)]
+    fn poll_one_slow(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<DirectBytesMut, ReserveError>> {
@@ -264,6 +279,7 @@ pin_project! {
 impl Future for ReserveOwned {
     type Output = Result<DirectBytesMut, ReserveError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.project().wait.poll_one(cx)
     }

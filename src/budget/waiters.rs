@@ -52,6 +52,7 @@ unsafe impl<T: Send> Send for Node<T> {}
 unsafe impl<T: Send> Sync for Node<T> {}
 
 impl<T> Node<T> {
+    #[inline]
     pub(crate) fn new(payload: T) -> Self {
         Node {
             status: AtomicU8::new(Status::Idle as u8),
@@ -68,6 +69,7 @@ impl<T> Node<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn status(&self) -> Status {
         match self.status.load(Ordering::Acquire) {
             0 => Status::Idle,
@@ -81,6 +83,7 @@ impl<T> Node<T> {
     /// # Safety
     ///
     /// The caller owns the node, and has seen a status other than `Waiting`.
+    #[inline]
     pub(crate) unsafe fn payload<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         debug_assert_ne!(self.status(), Status::Waiting);
         // SAFETY: outside the queue only the owner touches the payload.

@@ -24,7 +24,7 @@ pub(crate) struct Claim {
 #[derive(Debug)]
 enum Asked {
     One(usize, Option<Handle>),
-    Many(Many),
+    Many(Box<Many>),
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +67,7 @@ impl Many {
 }
 
 impl Claim {
+    #[inline]
     pub(crate) fn one(n: usize, site: Site) -> Self {
         Claim {
             asked: Asked::One(n, None),
@@ -82,7 +83,7 @@ impl Claim {
             ..Many::default()
         };
         Claim {
-            asked: Asked::Many(many),
+            asked: Asked::Many(Box::new(many)),
             site,
             beside: 0,
             refused: None,
@@ -102,12 +103,12 @@ impl Claim {
         self.beside
     }
 
-    /// Of a claim for one buffer: what it wants.
+    /// Of a claim for one buffer that has not been granted: how large it is to be, and for whom.
     #[inline]
-    pub(super) fn single(&self) -> Option<Want> {
+    pub(super) fn single(&self) -> Option<(usize, Site)> {
         match self.asked {
-            Asked::One(..) => self.wants(),
-            Asked::Many(_) => None,
+            Asked::One(n, None) => Some((n, self.site)),
+            _ => None,
         }
     }
 
@@ -241,7 +242,7 @@ impl Claim {
         match &mut self.asked {
             Asked::One(_, grant) => f(grant.take()),
             // Nothing is wanted after that.
-            Asked::Many(many) => std::mem::take(many).grants.into_iter().for_each(f),
+            Asked::Many(many) => std::mem::take(&mut **many).grants.into_iter().for_each(f),
         }
     }
 }

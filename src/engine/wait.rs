@@ -40,6 +40,7 @@ pub(crate) struct Wait<P: HasEngine> {
 }
 
 impl<P: HasEngine> Wait<P> {
+    #[inline]
     pub(crate) fn new(pool: P, claim: Claim) -> Self {
         Wait {
             pool,
@@ -66,8 +67,20 @@ impl<P: HasEngine> Wait<P> {
         unsafe { self.node.payload(|claim| claim.bytes()) }
     }
 
-    /// Waits for the grants and passes each to `f`, in order.
+    /// The one block that is asked for, from this thread's magazine, where nobody has asked for it yet.
     #[inline]
+    pub(crate) fn at_once(self: Pin<&Self>) -> Option<Handle> {
+        if self.node.status() != Status::Idle {
+            return None;
+        }
+        // SAFETY: an idle node is its owner's.
+        unsafe {
+            self.node
+                .payload(|claim| self.pool.engine().obtain_at_once(claim))
+        }
+    }
+
+    /// Waits for the grants and passes each to `f`, in order.
     pub(crate) fn poll(
         self: Pin<&Self>,
         cx: &mut Context<'_>,
@@ -156,13 +169,19 @@ impl<P: HasEngine> Wait<P> {
     }
 
     /// Gives up the place in the queue, or what was granted: it goes to whoever is next.
+    #[inline]
     fn cancel(&self) {
+        // Where it is idle nothing is held, and no one knows of the node.
+        if self.node.status() != Status::Idle {
+            self.cancel_slow();
+        }
+    }
+
+    #[cold]
+    fn cancel_slow(&self) {
         let engine = self.pool.engine();
-        match self.node.status() {
-            // Nothing is held, and no one knows of the node.
-            Status::Idle => return,
-            Status::Waiting => engine.leave(&self.node),
-            Status::Done => {}
+        if self.node.status() == Status::Waiting {
+            engine.leave(&self.node);
         }
         #[cfg(feature = "tracing")]
         self.trace.cancelled(engine);
@@ -181,6 +200,7 @@ impl<P: HasEngine> Wait<P> {
 }
 
 impl<P: HasEngine> Drop for Wait<P> {
+    #[inline]
     fn drop(&mut self) {
         // Pinned from its first poll on, which is the first time that anyone else could know of the node.
         self.cancel();
@@ -188,20 +208,16 @@ impl<P: HasEngine> Drop for Wait<P> {
 }
 
 impl Engine {
-    /// All that the claim asks for, without waiting; on failure nothing is held.
+    /// What a claim for one buffer asks for, from this thread's magazine. The claim does not keep it.
     #[inline]
-    fn obtain_claim(&self, claim: &mut Claim) -> Result<(), Refused> {
-        if let Some(want) = claim.single() {
-            if let Some(block) = self.obtain_fast(want.n) {
-                claim.accept(want, block, self.tick());
-                return Ok(());
-            }
-        }
-        self.obtain_claim_slow(claim)
+    fn obtain_at_once(&self, claim: &Claim) -> Option<Handle> {
+        let (n, site) = claim.single()?;
+        let block = self.obtain_fast(n)?;
+        Some(block.lease(n, site, self.tick()))
     }
 
-    #[cold]
-    fn obtain_claim_slow(&self, claim: &mut Claim) -> Result<(), Refused> {
+    /// All that the claim asks for, without waiting; on failure nothing is held.
+    fn obtain_claim(&self, claim: &mut Claim) -> Result<(), Refused> {
         claim.plan(self.arena());
         if self.is_closed() {
             return Err(Refused::Closed);
