@@ -67,6 +67,12 @@
 //! Block headers are not counted: 64 bytes per block that was ever used, see [`Stats::metadata`].
 //!
 #![doc = include_str!("bytes/guide.md")]
+//! # After the drop
+//!
+//! What the JVM's reclamation offers for direct buffers is here, off the drop's path: [cleaning hooks](DirectBytes::on_clean) and
+//! [explicit cleaning](DirectBytes::clean), [reference queues](ReferenceQueue) of what has been reclaimed, [weak handles](WeakBytes),
+//! soft caches, [callbacks](Pool::on_pressure) as a last resort before a reservation waits, and the
+//! [level of pressure](Pool::pressure). What is used by no one costs nothing.
 //!
 //! # Platforms
 //!
@@ -78,6 +84,7 @@
 //!
 //! None of these costs a reservation that finds memory, or a drop, anything.
 //!
+//! - `cache` (default): `SoftCache`, pooled bytes by key that are taken back when memory is needed.
 //! - `io` (default, unix): tokio I/O over pooled buffers, [`io`].
 //! - `io-uring`: the pool's buffers for `tokio-uring`, on Linux.
 //! - `serde`: buffers as byte strings, read into a pool's memory.
@@ -100,21 +107,29 @@ mod reserve;
 mod sync;
 mod sys;
 mod units;
+mod watch;
 
 #[cfg(feature = "serde")]
 pub use crate::bytes::InPool;
+#[cfg(feature = "cache")]
+pub use crate::bytes::{CacheStats, SoftCache};
 pub use crate::bytes::{
-    CapacityError, DirectBytes, DirectBytesMut, DirectRope, Grow, Parts, ToContiguous,
+    CapacityError, Cleaned, DirectBytes, DirectBytesMut, DirectRope, Grow, Parts, ToContiguous,
+    WeakBytes,
 };
 pub use crate::error::{LimitError, Refusal, ReserveError, TryReserveError};
 #[cfg(feature = "inspector")]
 pub use crate::observe::Inspector;
-pub use crate::observe::{ClassStats, Holder, Stats};
+pub use crate::observe::{ClassStats, Holder, LeakGuard, LeakReport, Stats};
 #[cfg(feature = "metrics")]
 pub use crate::observe::{BATCH_BLOCKS_BUCKETS, WAIT_SECONDS_BUCKETS};
-pub use crate::pool::{Closed, Pool, PoolBuilder};
+pub use crate::pool::{Closed, Pool, PoolBuilder, PressureGuard, Zero};
+pub use crate::reclaim::{
+    Fault, FaultKind, Need, Pressure, ReferenceHandle, ReferenceQueue, Urgency,
+};
 pub use crate::reserve::{CopyFromSlice, PollReserve, Reserve, ReserveMany, ReserveOwned};
 pub use crate::units::{parse_bytes, ParseBytesError};
+pub use crate::watch::PressureWatch;
 
 /// Auto traits are part of the contract.
 const _: () = {
@@ -125,6 +140,10 @@ const _: () = {
     send_sync::<DirectBytes>();
     send_sync::<DirectBytesMut>();
     send_sync::<DirectRope>();
+    send_sync::<WeakBytes>();
+    send_sync::<PressureGuard>();
+    send_sync::<ReferenceHandle<u32>>();
+    send_sync::<ReferenceQueue<u32>>();
     send_sync::<ReserveError>();
     send_sync::<TryReserveError>();
     send::<Reserve<'static>>();
@@ -137,6 +156,7 @@ const _: () = {
     send::<Closed<'static>>();
     unpin::<PollReserve>();
     unpin::<DirectBytesMut>();
+    unpin::<ReferenceQueue<std::marker::PhantomPinned>>();
 };
 
 /// Futures with a node that others reach must not be `Unpin`: for one that is, the call below is ambiguous.

@@ -4,8 +4,9 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::ops::Range;
+use std::panic::Location;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,12 +16,14 @@ use crate::budget::{Node, Status};
 use crate::engine::{Config, Engine, HasEngine, Owned};
 use crate::error::LimitError;
 use crate::observe::{self, ClassStats, Holder, Recent, Stats};
-use crate::reclaim;
+use crate::reclaim::{self, Callback, Fault, FaultHandler, Need, Urgency};
 
 /// How long queued memory stays committed if the builder is not told otherwise.
 const IDLE: Duration = Duration::from_secs(10);
 /// The clock of a pool has tenths of a second, and a round of ageing takes half the idle time.
 const LEAST_IDLE: Duration = Duration::from_millis(200);
+/// The part of the limit from which on pressure is high, if the builder is not told otherwise.
+const HIGH_WATER: f64 = 0.8;
 /// Publishing more often than this is a mistake.
 #[cfg(feature = "metrics")]
 const LEAST_PUBLISH: Duration = Duration::from_millis(10);
@@ -277,11 +280,104 @@ impl Pool {
         }
     }
 
+    /// Registers a callback for the last resort: called when a reservation has to wait though everything queued was cleaned and all soft
+    /// caches have given back what they could. It is told what is missing, should drop what it can do without, and answers how many
+    /// bytes that was. It is deregistered when the guard is dropped.
+    ///
+    /// Callbacks are called once in each episode of waiting, one at a time, on the reclaimer, the cheapest first
+    /// (see [`on_pressure_as`](Pool::on_pressure_as); this one is [`Benign`](Urgency::Benign)), until no one waits any more. An episode begins
+    /// when a reservation joins an empty queue, and ends when the queue is empty. What counts is whether someone still waits when the
+    /// callback has returned; its answer is only added up in [`Stats::pressure_freed_bytes_total`](crate::Stats). A
+    /// callback that panics, or takes longer than a tenth of a second, is counted and [reported](PoolBuilder::on_fault), and
+    /// called again in the next episode.
+    ///
+    /// It runs without any lock and may use the pool; but while it waits for memory itself, it is waiting for others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = offheap::Pool::builder().limit(64 << 10).build()?;
+    /// let spare = Arc::new(Mutex::new(vec![pool.reserve(64 << 10).await?]));
+    /// let guard = pool.on_pressure({
+    ///     let spare = spare.clone();
+    ///     move |need| {
+    ///         let given = std::mem::take(&mut *spare.lock().unwrap());
+    ///         assert!(need.bytes > 0);
+    ///         given.iter().map(|buffer| buffer.block_len()).sum()
+    ///     }
+    /// });
+    /// let wanted = pool.reserve(64 << 10).await?; // waits, until the callback has let go of the spare one
+    /// # drop((wanted, guard));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn on_pressure(
+        &self,
+        callback: impl FnMut(Need) -> usize + Send + 'static,
+    ) -> PressureGuard {
+        self.on_pressure_as(Urgency::Benign, callback)
+    }
+
+    /// [`on_pressure`](Pool::on_pressure) with an urgency: more urgent callbacks are called only if the others were not enough.
+    #[track_caller]
+    pub fn on_pressure_as(
+        &self,
+        urgency: Urgency,
+        callback: impl FnMut(Need) -> usize + Send + 'static,
+    ) -> PressureGuard {
+        let callback = Callback::new(urgency, Location::caller(), Box::new(callback));
+        let callback = Arc::new(callback);
+        self.engine().add_callback(callback.clone());
+        PressureGuard {
+            pool: Arc::downgrade(&self.inner),
+            callback,
+        }
+    }
+
     /// The addresses that the pool's blocks and their headers come from, for looking into `/proc/self/smaps`. Only what is
     /// committed, and the headers of blocks that were used, is resident there. Empty where blocks come from the heap.
     pub fn address_range(&self) -> Range<usize> {
         self.engine().addresses()
     }
+}
+
+/// Keeps a callback for pressure registered. From [`Pool::on_pressure`]. Does not keep the pool open.
+#[must_use = "the callback is deregistered when this is dropped"]
+pub struct PressureGuard {
+    pool: Weak<Inner>,
+    callback: Arc<Callback>,
+}
+
+impl Drop for PressureGuard {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.engine().remove_callback(&self.callback);
+        }
+    }
+}
+
+impl fmt::Debug for PressureGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PressureGuard")
+            .field("callback", &self.callback)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether buffers are wiped. See [`PoolBuilder::zero`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Zero {
+    /// A buffer's spare capacity may hold what the last user left there; safe code can not read it.
+    #[default]
+    Never,
+    /// No byte of one user reaches the next: blocks are wiped between their last drop and their next use.
+    OnReclaim,
 }
 
 impl fmt::Debug for Pool {
@@ -297,7 +393,7 @@ impl fmt::Debug for Pool {
 }
 
 /// Builds a [`Pool`]. From [`Pool::builder`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "a builder builds nothing until `build` is called"]
 pub struct PoolBuilder {
     name: Arc<str>,
@@ -306,11 +402,32 @@ pub struct PoolBuilder {
     page_aligned: bool,
     shards: Option<usize>,
     membarrier: bool,
+    zero: Zero,
+    on_fault: Option<FaultHandler>,
+    high_water: f64,
+    floor: usize,
     decommit_after: Duration,
     #[cfg(feature = "metrics")]
     extras: observe::Extras,
     #[cfg(feature = "metrics")]
     publish_every: Option<Duration>,
+}
+
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("name", &self.name)
+            .field("limit", &self.limit)
+            .field("max_limit", &self.max_limit)
+            .field("page_aligned", &self.page_aligned)
+            .field("shards", &self.shards)
+            .field("membarrier", &self.membarrier)
+            .field("zero", &self.zero)
+            .field("high_water", &self.high_water)
+            .field("floor", &self.floor)
+            .field("decommit_after", &self.decommit_after)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for PoolBuilder {
@@ -322,6 +439,10 @@ impl Default for PoolBuilder {
             page_aligned: false,
             shards: None,
             membarrier: true,
+            zero: Zero::Never,
+            on_fault: None,
+            high_water: HIGH_WATER,
+            floor: 0,
             decommit_after: IDLE,
             #[cfg(feature = "metrics")]
             extras: Default::default(),
@@ -371,6 +492,23 @@ impl PoolBuilder {
         self
     }
 
+    /// Whether buffers are wiped between two users. Default: [`Zero::Never`]. Fresh memory is zero in any case.
+    ///
+    /// Wiping is done by the reclaimer, a slice at a time, or by the reservation that wants the memory, not by the drop; but then no drop
+    /// goes by the shortest way, and each block is written once more.
+    pub fn zero(mut self, zero: Zero) -> Self {
+        self.zero = zero;
+        self
+    }
+
+    /// What to do when something of the user's panics where it hurts nobody: a [hook](crate::DirectBytes::on_clean), the delivery of
+    /// a token, a [callback for pressure](Pool::on_pressure); or when such a callback is slow. Default: it is only counted, see
+    /// [`Stats`]. The handler is called where it happened, without a lock; if it panics itself, no one is told.
+    pub fn on_fault(mut self, handler: impl Fn(&Fault) + Send + Sync + 'static) -> Self {
+        self.on_fault = Some(Arc::new(handler));
+        self
+    }
+
     /// How long memory may be queued and unused before it goes back to the OS: at least this long, at most twice as long.
     /// Default: 10 s; less than 0.2 s counts as 0.2 s, more than a year as a year.
     pub fn decommit_after(mut self, idle: Duration) -> Self {
@@ -402,6 +540,20 @@ impl PoolBuilder {
     #[cfg(feature = "metrics")]
     pub fn publish_resident(mut self, yes: bool) -> Self {
         self.extras.resident = yes;
+        self
+    }
+
+    /// How many bytes stay committed however long they are queued and unused, so that the next burst finds some. Default: 0. What
+    /// other sizes need is cleaned all the same, and [`Pool::trim`] leaves nothing.
+    pub fn floor(mut self, bytes: usize) -> Self {
+        self.floor = bytes;
+        self
+    }
+
+    /// From which part of the limit on live memory is [`High`](crate::Pressure::High) pressure, from 0 to 1; it is calm again below half of
+    /// that. Default: 0.8.
+    pub fn high_water(mut self, part: f64) -> Self {
+        self.high_water = part;
         self
     }
 
@@ -444,6 +596,13 @@ impl PoolBuilder {
             page_aligned: self.page_aligned,
             shards,
             membarrier: self.membarrier,
+            wipes: self.zero == Zero::OnReclaim,
+            high_water: if self.high_water.is_nan() {
+                HIGH_WATER
+            } else {
+                self.high_water.clamp(0.0, 1.0)
+            },
+            floor: self.floor as u64,
         })
         .map_err(named)?;
         let label = Label {
@@ -462,7 +621,7 @@ impl PoolBuilder {
                 .publish_every
                 .map(|every| every.clamp(LEAST_PUBLISH, MOST_IDLE)),
         };
-        reclaim::start(&inner, habits);
+        reclaim::start(&inner, habits, self.on_fault);
         Ok(Pool { inner })
     }
 }
@@ -514,6 +673,8 @@ impl Future for Closed<'_> {
             Status::Waiting => engine.renew_closer(&this.node, cx.waker().clone()),
             Status::Done => {}
         }
+        // The reclaimer may be starved.
+        while this.node.status() == Status::Waiting && engine.clean_one() {}
         match this.node.status() {
             Status::Waiting => Poll::Pending,
             _ => Poll::Ready(()),

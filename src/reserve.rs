@@ -147,8 +147,7 @@ impl Pool {
     /// In an asynchronous context, as tokio's blocking calls do. `spawn_blocking` is fine.
     #[track_caller]
     pub fn reserve_blocking(&self, n: usize) -> Result<DirectBytesMut, ReserveError> {
-        // tokio knows whether this thread may block, but tells only by way of its own blocking calls. This one never waits.
-        drop(tokio::sync::Mutex::const_new(()).blocking_lock());
+        assert_may_block();
         let mut reserve = pin!(self.reserve(n));
         let waker = unpark_this_thread();
         let mut cx = Context::from_waker(&waker);
@@ -419,6 +418,13 @@ impl fmt::Debug for PollReserve {
             .field("waiting", &self.waiting)
             .finish()
     }
+}
+
+/// Panics in an asynchronous context.
+#[track_caller]
+pub(crate) fn assert_may_block() {
+    // tokio knows whether this thread may block, but tells only by way of its own blocking calls. This one never waits.
+    drop(tokio::sync::Mutex::const_new(()).blocking_lock());
 }
 
 /// A waker for a thread that parks.

@@ -185,3 +185,43 @@ fn never_is_a_time_too() {
     assert_eq!(pool.stats().queued, 8 * (16 << 10));
     drop(pool);
 }
+
+/// A floor stays however long no one uses it, the reclaimer runs no timer for it, and all above it goes within two periods.
+#[test]
+fn a_floor_stays() {
+    const FLOOR: usize = 1 << 20;
+    let pool = Pool::builder()
+        .limit(16 << 20)
+        .page_aligned(true)
+        .decommit_after(IDLE)
+        .floor(FLOOR)
+        .build()
+        .unwrap();
+    burst(&pool, 16 << 10, 500);
+    assert!(pool.stats().queued > 4 << 20);
+    let started = Instant::now();
+    while pool.stats().committed > FLOOR as u64 {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "still there: {:?}",
+            pool.stats()
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+    // Two more periods change nothing.
+    thread::sleep(2 * IDLE);
+    assert_eq!(pool.stats().committed, FLOOR as u64);
+    #[cfg(target_os = "linux")]
+    {
+        let resident = smaps::resident(&pool.address_range());
+        let floor = FLOOR as u64;
+        assert!(
+            (floor..=floor + pool.stats().metadata).contains(&resident),
+            "{resident} bytes are resident"
+        );
+    }
+    // It can be used, by other sizes too, and given back.
+    drop(pool.try_reserve(16 << 20).unwrap());
+    pool.trim();
+    assert_eq!(pool.stats().committed, 0);
+}

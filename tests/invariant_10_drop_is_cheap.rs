@@ -23,7 +23,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 
 use futures::FutureExt;
-use offheap::{DirectBytes, DirectBytesMut, Pool};
+use offheap::{DirectBytes, DirectBytesMut, Pool, ReferenceQueue, Zero};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -223,6 +223,41 @@ fn a_drop_that_serves_a_waiter_allocates_nothing() {
             assert!(waiter.take_woken());
             assert!(waiter.poll().is_ready());
         }
+    }
+}
+
+/// Hooks, tokens, weak handles and wiping make a drop longer, but not dear, and none of it is done there.
+#[test]
+fn marked_drops_allocate_nothing_and_run_nothing() {
+    for zero in [Zero::Never, Zero::OnReclaim] {
+        let (pool, runtime) = starved(Pool::builder().limit(LIMIT).zero(zero));
+        let (mut queue, handle) = ReferenceQueue::new();
+        let ran = Arc::new(AtomicBool::new(false));
+        let mut weak = Vec::new();
+        let mut buffers = Vec::new();
+        for n in 0..64 {
+            let mut bytes = pool.try_copy_from_slice(&[1; 1000]).unwrap();
+            match n % 3 {
+                0 => weak.push(bytes.downgrade()),
+                1 => bytes.notify(&handle, n),
+                _ => bytes.on_clean({
+                    let ran = ran.clone();
+                    move |_| ran.store(true, Ordering::SeqCst)
+                }),
+            }
+            buffers.push(bytes);
+        }
+        let (count, ()) = allocations(|| buffers.clear());
+        assert_eq!(count, 0, "{zero:?}");
+        assert!(!ran.load(Ordering::SeqCst), "user code in a drop");
+        assert!(queue.is_empty(), "told in a drop");
+        assert!(weak.iter().all(|weak| weak.upgrade().is_none()));
+        runtime.block_on(async {
+            while pool.stats().live > 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(ran.load(Ordering::SeqCst) && queue.pop().is_some());
     }
 }
 

@@ -16,7 +16,7 @@ use super::magazine::{Magazine, Pushed};
 use super::own::{Own, OwnPushed};
 use super::sizes::{ClassId, Shape};
 use super::{Chain, Headers, Owner};
-use crate::sync::{lock, seat, seat_if_any, AtomicU64, Mutex, Ordering};
+use crate::sync::{lock, seat, seat_if_any, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::sys::{barrier, Space, Spans, Table};
 
 /// A magazine's two words together keep about this many bytes from the other shards.
@@ -43,8 +43,10 @@ pub(crate) struct Class {
     growth: Mutex<Growth>,
     /// Held while spans are being cleaned: the per-span counts in the headers are the cleaner's.
     cleaning: Mutex<()>,
-    /// How often a block's 32-bit generation has wrapped.
-    wraps: AtomicU64,
+    /// How often the weak handles of a block were invalidated though it was not reclaimed.
+    invalidated: AtomicU64,
+    /// How often a block's era has wrapped.
+    eras: AtomicU32,
     owner: OnceLock<OwnerPtr>,
 }
 
@@ -159,7 +161,8 @@ impl Class {
                 clean: NIL,
             }),
             cleaning: Mutex::new(()),
-            wraps: AtomicU64::new(0),
+            invalidated: AtomicU64::new(0),
+            eras: AtomicU32::new(0),
             owner: OnceLock::new(),
         }
     }
@@ -172,7 +175,7 @@ impl Class {
         debug_assert!(bound.is_ok());
     }
 
-    fn owner_ptr(&self) -> NonNull<dyn Owner> {
+    pub(super) fn owner_ptr(&self) -> NonNull<dyn Owner> {
         self.owner.get().expect("bound when the pool was built").0
     }
 
@@ -208,6 +211,11 @@ impl Class {
 
     fn headers(&self) -> Headers<'_> {
         Headers::of(&self.headers)
+    }
+
+    /// Takes ownership of a block whose link was just taken off a list of the pool's.
+    pub(crate) fn block(&self, link: u32) -> Block {
+        self.headers().block(link)
     }
 
     fn shards(&self) -> &[Shard] {
@@ -645,8 +653,8 @@ impl Class {
         }
 
         // The counts are final: a full one is a span to clean, and becomes a mark of what was done with it.
-        const CLEANED: u32 = u32::MAX;
-        const KEPT: u32 = u32::MAX - 1;
+        const CLEANED: u16 = u16::MAX;
+        const KEPT: u16 = u16::MAX - 1;
         let mut freed = 0;
         let mut cleaned = NIL;
         let mut kept: Option<Chain> = None;
@@ -656,7 +664,7 @@ impl Class {
             rest = below;
             let header = block.header();
             let count = count_of(header);
-            if count.load(Ordering::Relaxed) == per_span {
+            if u32::from(count.load(Ordering::Relaxed)) == per_span {
                 let span = header.index() / per_span;
                 // SAFETY: all of the span's blocks are in our list, so no one holds any of them.
                 if freed < pages && unsafe { self.memory.decommit(span as usize) }.is_ok() {
@@ -739,14 +747,29 @@ impl Class {
         })
     }
 
-    /// Blocks reclaimed, beyond what the sum of the generations tells.
-    pub(crate) fn wraps(&self) -> u64 {
-        self.wraps.load(Ordering::Relaxed) << 32
+    #[cold]
+    pub(super) fn era_wrapped(&self) {
+        self.eras.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often any block's era has wrapped.
+    pub(crate) fn eras(&self) -> u32 {
+        self.eras.load(Ordering::Relaxed)
+    }
+
+    /// By how much the sum of the generations is more than the blocks reclaimed.
+    pub(crate) fn invalidations(&self) -> u64 {
+        self.invalidated.load(Ordering::Acquire)
     }
 
     #[cold]
-    pub(super) fn generation_wrapped(&self) {
-        self.wraps.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn invalidated(&self) {
+        self.invalidated.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether blocks are wiped before they are used again.
+    pub(super) fn is_wiped(&self) -> bool {
+        self.owner().wipes()
     }
 
     pub(super) fn metadata(&self) -> usize {

@@ -26,16 +26,32 @@
 //! Handles have weights, so that the same count tells whether anyone holds more than a small part of the block: a handle to
 //! a small part weighs [`SMALL`], any other [`WHOLE`]. A sum below `WHOLE` is that of small parts only. That is for observers; a thousand
 //! small parts look like a whole one to them.
+//!
+//! # Marks
+//!
+//! ```text
+//!   63         32   31        30     29     28    27           0
+//!  ┌─────────────┬─────────┬──────┬──────┬──────┬───────────────┐
+//!  │   weight    │ unclean │ zero │ soft │ weak │  generation   │
+//!  └─────────────┴─────────┴──────┴──────┴──────┴───────────────┘
+//! ```
+//!
+//! Beside the generation stand four marks; only who has a handle sets one. A last handle that finds none of them knows that nobody
+//! else can touch the state, and ends the lease by a plain store. Otherwise every change is a read-modify-write, so that a weak
+//! handle can become a counted one by one CAS, as long as the sum is not zero: see [`Weak`].
 
+use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 
 use super::class::Class;
-use crate::sync::{thread_number, AtomicPtr, AtomicU32, AtomicU64, Ordering, NO_NUMBER};
+use super::keep::Keep;
+use super::weak::Weak;
+use crate::sync::{thread_number, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, NO_NUMBER};
 
 /// What a handle to a small part of a block weighs.
-const SMALL: u32 = 1;
+pub(super) const SMALL: u32 = 1;
 /// What any other handle weighs.
 const WHOLE: u32 = 1 << 10;
 /// A part of a block is small where it would fit into the block so many times,
@@ -43,9 +59,21 @@ const SMALL_FITS: usize = 8;
 /// and where the block is at least as large as this.
 const LARGE: usize = if cfg!(offheap_loom) { 1 } else { 4 << 10 };
 /// From this weight on all new handles weigh little: half a million of them do not have to be told apart.
-const HEAVY: u32 = 1 << 29;
+pub(super) const HEAVY: u32 = 1 << 29;
 /// More than this is a leak in a loop; going on would let the count wrap to zero.
-const TOO_HEAVY: u32 = 1 << 31;
+pub(super) const TOO_HEAVY: u32 = 1 << 31;
+
+/// How often the block was reclaimed: this part of `state`.
+pub(super) const GENERATION: u32 = (1 << 28) - 1;
+/// Weak handles were made in this generation.
+pub(super) const WEAK: u64 = 1 << 28;
+/// A soft cache has, or had, a handle.
+const SOFT: u64 = 1 << 29;
+/// The block is wiped before it is used again. Stays for ever.
+const ZERO: u64 = 1 << 30;
+/// Something has to be done after the last drop and before the block is used again. Without handles: it is being done.
+const UNCLEAN: u64 = 1 << 31;
+const MARKS: u64 = WEAK | SOFT | ZERO | UNCLEAN;
 
 /// The number of no thread.
 const NOBODY: u32 = 0;
@@ -56,8 +84,9 @@ pub(crate) const NIL: u32 = 0;
 #[derive(Debug)]
 #[cfg_attr(not(offheap_loom), repr(align(64)))]
 pub(crate) struct Header {
-    /// `{weight: 32 | generation: 32}`: the weight of the handles, together with `own`, and how often the block was reclaimed.
-    state: AtomicU64,
+    /// `{weight: 32 | marks: 4 | generation: 28}`: the weight of the handles, together with `own`, and how often the block was
+    /// reclaimed.
+    pub(super) state: AtomicU64,
     /// Where the block was reserved: a `&'static Location`, null before the first lease.
     location: AtomicPtr<Location<'static>>,
     /// Bytes that were asked for.
@@ -73,10 +102,12 @@ pub(crate) struct Header {
     pub(crate) next: AtomicU32,
     /// How many blocks the stack or chain has from this one down.
     pub(crate) depth: AtomicU32,
-    /// The chain below this one in the depot, as a link; of a chain's top block only.
+    /// The chain below this one in the depot, as a link; of a chain's top block only. Of a block that is being wiped: how far.
     pub(crate) chain: AtomicU32,
     /// How many blocks of the span are being cleaned; of a span's first block only, under the cleaning lock.
-    pub(crate) in_span: AtomicU32,
+    pub(crate) in_span: AtomicU16,
+    /// How often the generation has wrapped.
+    era: AtomicU16,
 
     /// The block's place in its class; its identity.
     index: u32,
@@ -106,7 +137,7 @@ const _: () = assert!(size_of::<Header>() == 64);
 impl Header {
     pub(super) fn new(class: &Class, index: u32) -> Self {
         Header {
-            state: AtomicU64::new(0),
+            state: AtomicU64::new(if class.is_wiped() { ZERO } else { 0 }),
             location: AtomicPtr::new(ptr::null_mut()),
             requested: AtomicU64::new(0),
             stamp: AtomicU32::new(0),
@@ -115,7 +146,8 @@ impl Header {
             next: AtomicU32::new(NIL),
             depth: AtomicU32::new(0),
             chain: AtomicU32::new(NIL),
-            in_span: AtomicU32::new(0),
+            in_span: AtomicU16::new(0),
+            era: AtomicU16::new(0),
             index,
             class: ClassPtr(NonNull::from(class)),
             #[cfg(offheap_loom)]
@@ -167,31 +199,45 @@ impl Header {
 
     /// The weight of all handles, when `state` was loaded with Acquire (or by whoever does not need to know exactly).
     #[inline]
-    fn weight(&self, state: u64) -> u32 {
+    pub(super) fn weight(&self, state: u64) -> u32 {
         ((state >> 32) as u32).wrapping_add(self.own.load(Ordering::Relaxed))
     }
 
     /// The block is reclaimed: `weight`, all that is left of it, goes. For whoever holds the block alone.
     #[inline]
     fn end(&self, state: u64, weight: u32) {
-        let generation = (state as u32).wrapping_add(1);
         let rest = ((state >> 32) as u32).wrapping_sub(weight);
-        self.state.store(
-            u64::from(rest) << 32 | u64::from(generation),
-            Ordering::Relaxed,
-        );
-        if generation == 0 {
-            self.class().generation_wrapped();
+        let next = u64::from(rest) << 32 | state & ZERO | next_generation(state);
+        self.state.store(next, Ordering::Relaxed);
+        if next as u32 & GENERATION == 0 {
+            self.wrapped();
         }
     }
 
-    /// How often the block was reclaimed (modulo 2³²), and, if anyone holds it, how many bytes were asked for.
+    #[cold]
+    fn wrapped(&self) {
+        if self.era.fetch_add(1, Ordering::Relaxed) == u16::MAX {
+            self.class().era_wrapped();
+        }
+    }
+
+    pub(super) fn era(&self) -> Era {
+        Era {
+            own: self.era.load(Ordering::Relaxed),
+            class: self.class().eras(),
+        }
+    }
+
+    /// How often the block was reclaimed or its weak handles were invalidated (modulo 2⁴⁴), and, if anyone holds it or cleans it, how
+    /// many bytes were asked for.
     #[inline]
-    pub(crate) fn glance(&self) -> (u32, Option<u64>) {
+    pub(crate) fn glance(&self) -> (u64, Option<u64>) {
+        let era = u64::from(self.era.load(Ordering::Relaxed));
         let state = self.state.load(Ordering::Relaxed);
-        let live = self.weight(state) != 0;
+        let generation = era << 28 | state & u64::from(GENERATION);
+        let live = self.weight(state) != 0 || state & UNCLEAN != 0;
         let requested = self.requested.load(Ordering::Relaxed);
-        (state as u32, live.then_some(requested))
+        (generation, live.then_some(requested))
     }
 
     /// Whether the span that begins with this block is clean, as far as an observer can tell.
@@ -202,8 +248,9 @@ impl Header {
 
     /// What an observer sees of a live block.
     pub(crate) fn lease(&self) -> Option<Lease> {
-        let weight = self.weight(self.state.load(Ordering::Relaxed));
-        if weight == 0 {
+        let state = self.state.load(Ordering::Relaxed);
+        let weight = self.weight(state);
+        if weight == 0 && state & UNCLEAN == 0 {
             return None;
         }
         let location = self.location.load(Ordering::Relaxed);
@@ -211,9 +258,23 @@ impl Header {
             // SAFETY: null or from a `&'static Location`: only `Block::lease` stores it.
             location: unsafe { location.as_ref() }?,
             birth: self.stamp.load(Ordering::Relaxed),
-            only_small: weight < WHOLE,
+            only_small: (1..WHOLE).contains(&weight),
         })
     }
+}
+
+/// The generation after that of `state`.
+#[inline]
+fn next_generation(state: u64) -> u64 {
+    u64::from((state as u32).wrapping_add(1) & GENERATION)
+}
+
+/// How often the generation of a block has wrapped. Where the block's own count of that wraps too, after 2⁴⁴ reclaims, all of the
+/// class have a new era.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Era {
+    own: u16,
+    class: u32,
 }
 
 /// Who holds a block: a copy of its header's lease fields.
@@ -261,6 +322,50 @@ impl Block {
     }
 }
 
+impl Block {
+    /// Its last handle has gone, of this weight, and there were marks.
+    #[cold]
+    fn retire(self, state: u64, weight: u32) {
+        if state & (UNCLEAN | ZERO) == 0 {
+            self.header().end(state, weight);
+            return Class::recycle(self);
+        }
+        self.set_unclean(state, weight);
+        // SAFETY: the block keeps the pool until the owner has it, and then what is counted here does.
+        let keep = unsafe { Keep::new(self.header().class().owner_ptr()) };
+        keep.owner().unclean(self);
+    }
+
+    fn set_unclean(&self, state: u64, weight: u32) {
+        let header = self.header();
+        // How far wiping has got.
+        header.chain.store(0, Ordering::Relaxed);
+        let rest = state.wrapping_sub(u64::from(weight) << 32);
+        header.state.store(rest | UNCLEAN, Ordering::Relaxed);
+    }
+
+    /// Whether it has to be wiped.
+    pub(crate) fn is_wiped(&self) -> bool {
+        self.header().state.load(Ordering::Relaxed) & ZERO != 0
+    }
+
+    /// The block is clean, and ready for its next use.
+    pub(crate) fn end_unclean(&self) {
+        let header = self.header();
+        header.alone();
+        let state = header.state.load(Ordering::Relaxed);
+        debug_assert!(state & UNCLEAN != 0 && header.weight(state) == 0);
+        header.end(state, 0);
+    }
+
+    /// The block's memory: where it starts, and its size.
+    pub(crate) fn memory(&self) -> (NonNull<u8>, usize) {
+        let header = self.header();
+        let class = header.class();
+        (class.at(header.index), class.size())
+    }
+}
+
 /// One counted reference to a live block. The buffer types are a handle and a range of the block.
 ///
 /// A pointer to the header; its lowest bit, which is free, tells what the handle weighs.
@@ -279,7 +384,7 @@ unsafe impl Sync for Handle {}
 
 impl Handle {
     #[inline]
-    fn new(header: NonNull<Header>, weight: u32) -> Handle {
+    pub(super) fn new(header: NonNull<Header>, weight: u32) -> Handle {
         let light = if weight == SMALL { LIGHT } else { 0 };
         Handle(header.map_addr(|addr| addr | light))
     }
@@ -292,7 +397,7 @@ impl Handle {
     }
 
     #[inline]
-    fn weight(&self) -> u32 {
+    pub(super) fn weight(&self) -> u32 {
         if self.0.addr().get() & LIGHT == 0 {
             WHOLE
         } else {
@@ -320,7 +425,8 @@ impl Handle {
         self.pointer() == other.pointer()
     }
 
-    /// Whether this is the only handle. What others did before they let go is visible then.
+    /// Whether this is the only handle. What others did before they let go is visible then. A weak handle may become another at
+    /// any time: see [`make_unique`](Self::make_unique).
     #[inline]
     pub(crate) fn is_unique(&self) -> bool {
         let header = self.header();
@@ -339,9 +445,10 @@ impl Handle {
                 .store(own.wrapping_add(weight), Ordering::Relaxed);
             before
         } else {
-            // Relaxed as in `Arc`: the new handle is made from one that the caller can already see.
+            // The new handle is made from one that the caller can already see. Acquire for the sum alone: what was taken from `state`
+            // may have been added to `own`, and without that the sum would be short, or below zero.
             let added = u64::from(weight) << 32;
-            header.weight(header.state.fetch_add(added, Ordering::Relaxed))
+            header.weight(header.state.fetch_add(added, Ordering::Acquire))
         }
     }
 
@@ -394,15 +501,15 @@ impl Handle {
         let header = self.header();
         let more = weight.wrapping_sub(self.weight());
         let state = header.state.load(Ordering::Acquire);
-        if header.weight(state) == self.weight() {
+        let added = u64::from(more) << 32;
+        if header.weight(state) == self.weight() && state & WEAK == 0 {
             // The only handle, so no one else touches the state.
-            let changed = state.wrapping_add(u64::from(more) << 32);
-            header.state.store(changed, Ordering::Relaxed);
-        } else {
-            // Not by way of `own`, which only ever grows.
             header
                 .state
-                .fetch_add(u64::from(more) << 32, Ordering::Relaxed);
+                .store(state.wrapping_add(added), Ordering::Relaxed);
+        } else {
+            // Not by way of `own`, which only ever grows.
+            header.state.fetch_add(added, Ordering::Relaxed);
         }
         self.0 = Handle::new(self.pointer(), weight).into_raw();
     }
@@ -441,10 +548,30 @@ impl Drop for Handle {
     /// Releases; the last release queues the block. Never takes a lock, allocates, or calls the system in calm.
     #[inline]
     fn drop(&mut self) {
+        let weight = self.weight();
+        let Some((block, state)) = self.release() else {
+            return;
+        };
+        if state & MARKS != 0 {
+            return block.retire(state, weight);
+        }
+        block.header().end(state, weight);
+        Class::recycle(block);
+    }
+}
+
+impl Handle {
+    /// Lets go. If this was the last handle, the block is the caller's, with the state that it had.
+    #[inline]
+    fn release(&mut self) -> Option<(Block, u64)> {
         let header = self.header();
         let weight = self.weight();
+        // One branch for both: that this is not the last handle, and the marks that call for more care.
         let mut state = header.state.load(Ordering::Acquire);
-        while header.weight(state) != weight {
+        while (header.weight(state) ^ weight) | (state & (WEAK | SOFT)) as u32 != 0 {
+            if state & (WEAK | SOFT) != 0 {
+                return self.release_marked();
+            }
             // Others may be the last from here on, and the header may be gone: so that this is not the last handle has to be known
             // before, of the very `state` that changes. Release: what was done with the memory, for the last one.
             let less = state.wrapping_sub(u64::from(weight) << 32);
@@ -454,14 +581,115 @@ impl Drop for Handle {
                 Ordering::Release,
                 Ordering::Acquire,
             ) {
-                Ok(_) => return,
+                Ok(_) => return None,
                 Err(now) => state = now,
             }
         }
-        // This was the last handle, so no one else touches the state: a plain store will do. (Handles that can be made from
-        // none would need a CAS here.)
+        // This was the last handle, so no one else touches the state, and from here on a plain store will do.
         header.alone();
-        header.end(state, weight);
-        Class::recycle(Block(self.pointer()));
+        Some((Block(self.pointer()), state))
     }
+
+    /// The same where weak handles may become counted ones up to the last moment, or a cache is to be told. The pool is kept meanwhile,
+    /// so that the header can be looked at afterwards.
+    #[cold]
+    fn release_marked(&self) -> Option<(Block, u64)> {
+        let header = self.header();
+        let weight = self.weight();
+        // SAFETY: this handle keeps the pool so far.
+        let keep = unsafe { Keep::new(header.class().owner_ptr()) };
+        // Release what was done with the memory to the last one; and if this is it, Acquire what all others did. From then on no weak
+        // handle becomes a counted one.
+        let less = u64::from(weight) << 32;
+        let state = header.state.fetch_sub(less, Ordering::AcqRel);
+        let left = header.weight(state).wrapping_sub(weight);
+        if left != 0 {
+            // One handle is left, or some small ones: it may be the cache's.
+            if state & SOFT != 0 && left <= WHOLE {
+                keep.owner().loosened();
+            }
+            return None;
+        }
+        header.alone();
+        Some((Block(self.pointer()), state))
+    }
+
+    /// Lets go as a drop does, but leaves what has to be done with the block to the caller.
+    pub(crate) fn let_go(self) -> LetGo {
+        let mut this = ManuallyDrop::new(self);
+        let weight = this.weight();
+        match this.release() {
+            None => LetGo::Shared,
+            Some((block, state)) if state & (UNCLEAN | ZERO) == 0 => {
+                block.header().end(state, weight);
+                Class::recycle(block);
+                LetGo::Queued
+            }
+            Some((block, state)) => {
+                block.set_unclean(state, weight);
+                LetGo::Unclean(block)
+            }
+        }
+    }
+
+    /// If this is the only handle, makes sure that it stays so: weak handles are no longer any good. Whoever writes where
+    /// others could read has to ask here first.
+    pub(crate) fn make_unique(&self) -> bool {
+        let header = self.header();
+        let mut state = header.state.load(Ordering::Acquire);
+        while header.weight(state) == self.weight() {
+            if state & WEAK == 0 {
+                return true;
+            }
+            let rest = state & !(WEAK | u64::from(GENERATION));
+            let next = rest | next_generation(state);
+            // Acquire: what a handle that was upgraded meanwhile did before it went.
+            match header
+                .state
+                .compare_exchange(state, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => {
+                    header.class().invalidated();
+                    if next as u32 & GENERATION == 0 {
+                        header.wrapped();
+                    }
+                    // What was added to `own` while the state became the same again: then someone else is there after all.
+                    return header.weight(state) == self.weight();
+                }
+                Err(now) => state = now,
+            }
+        }
+        false
+    }
+
+    /// Something has to be done with the block between its last drop and its next use.
+    pub(crate) fn mark_unclean(&self) {
+        self.header().state.fetch_or(UNCLEAN, Ordering::Relaxed);
+    }
+
+    /// A soft cache has a handle: whoever leaves it alone with the block tells the pool.
+    pub(crate) fn mark_soft(&self) {
+        self.header().state.fetch_or(SOFT, Ordering::Relaxed);
+    }
+
+    /// Makes a weak handle of this generation.
+    pub(crate) fn downgrade(&self) -> Weak {
+        let header = self.header();
+        // Release, for `upgrade`: whoever sees the mark sees the era.
+        let state = header.state.fetch_or(WEAK, Ordering::Release);
+        // SAFETY: this handle keeps the pool.
+        unsafe { Weak::new(self.pointer(), self.weight(), state) }
+    }
+}
+
+/// What became of a handle that let go.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum LetGo {
+    /// Others remain.
+    Shared,
+    /// It was the last, and the block is queued.
+    Queued,
+    /// It was the last, and the block has to be cleaned.
+    Unclean(Block),
 }

@@ -7,9 +7,11 @@
 mod class;
 mod depot;
 mod header;
+mod keep;
 mod magazine;
 mod own;
 mod sizes;
+mod weak;
 
 use std::any::Any;
 use std::io;
@@ -24,9 +26,10 @@ use crate::sys::{self, Space, Table};
 pub(crate) use class::Look;
 pub(crate) use class::{Bag, Class, Idle};
 use header::NIL;
-pub(crate) use header::{Block, Handle, Header};
+pub(crate) use header::{Block, Handle, Header, LetGo};
 pub(crate) use sizes::ClassId;
 use sizes::Sizes;
+pub(crate) use weak::Weak;
 
 /// Who takes the blocks that can not just be queued. The pool implements it.
 pub(crate) trait Owner: Send + Sync {
@@ -41,6 +44,15 @@ pub(crate) trait Owner: Send + Sync {
 
     /// This thread asks for a stack of its own in its shard: answered by [`Class::give_own`] under the waiters' lock.
     fn due(&self, class: &Class);
+
+    /// The last handle of a block has gone that has to be cleaned before it is used again. No user code may run in this.
+    fn unclean(&self, block: Block);
+
+    /// A soft cache may be the only one left who holds a block.
+    fn loosened(&self);
+
+    /// Whether blocks are wiped before they are used again.
+    fn wipes(&self) -> bool;
 
     /// How many there are who keep the owner, apart from its queued and its leased blocks.
     fn refs(&self) -> &AtomicUsize;

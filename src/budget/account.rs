@@ -60,6 +60,11 @@ impl Account {
         self.load() & PRESSED != 0
     }
 
+    /// The same by a change of the word: either it is pressed, or whoever presses it later sees what the caller did before.
+    pub(crate) fn is_pressed_by_now(&self) -> bool {
+        self.update(Some).is_ok_and(|word| word & PRESSED != 0)
+    }
+
     /// Pages that may still be charged.
     pub(crate) fn free(&self) -> u32 {
         let word = self.load();

@@ -37,10 +37,10 @@ use crate::arena::Handle;
 /// # }
 /// ```
 pub struct DirectBytes {
-    ptr: NonNull<u8>,
-    len: usize,
+    pub(super) ptr: NonNull<u8>,
+    pub(super) len: usize,
     /// None for buffers that are empty or static.
-    handle: Option<Handle>,
+    pub(super) handle: Option<Handle>,
 }
 
 const _: () = assert!(size_of::<DirectBytes>() == 24 && size_of::<Option<DirectBytes>>() == 24);
@@ -111,7 +111,7 @@ impl DirectBytes {
     }
 
     /// Whether this is the block's only handle; `false` for empty and static buffers, which have none. Another thread that holds
-    /// a handle may let go of it at any moment, so `false` can be out of date; `true` can not.
+    /// a handle may let go of it at any moment, so `false` can be out of date; `true` can not, unless there are weak handles.
     pub fn is_unique(&self) -> bool {
         self.handle.as_ref().is_some_and(Handle::is_unique)
     }
@@ -322,13 +322,13 @@ impl DirectBytes {
     }
 
     /// The memory as a writable buffer again, if this is its only handle. O(1), no copy; the capacity reaches to the
-    /// end of the block.
+    /// end of the block. Weak handles are invalidated; hooks and tokens stay with the block.
     ///
     /// # Errors
     ///
     /// Gives the buffer back where other handles share the block, and where it is empty or static and has none.
     pub fn try_into_mut(mut self) -> Result<DirectBytesMut, DirectBytes> {
-        match self.handle.take_if(|handle| handle.is_unique()) {
+        match self.handle.take_if(|handle| handle.make_unique()) {
             // SAFETY: the handle is the only one, as just checked, and it was ours to take.
             Some(handle) => Ok(unsafe { DirectBytesMut::from_unique(self.ptr, self.len, handle) }),
             None => Err(self),

@@ -421,7 +421,7 @@ impl DirectBytesMut {
             return false;
         };
         let (start, size) = handle.memory();
-        if wanted > size || !handle.is_unique() {
+        if wanted > size || !handle.make_unique() {
             return false;
         }
         let before = self.ptr.addr().get() - start.addr().get();

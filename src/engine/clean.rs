@@ -207,7 +207,8 @@ impl Engine {
         let round = ticks / Self::ROUNDS + 1;
         let old = (ticks + round) as i32;
         for (class, idle) in self.arena.classes().iter().zip(idle) {
-            if class.queued() == 0 {
+            let above_floor = self.account.committed().saturating_sub(self.floor);
+            if class.queued() == 0 || above_floor == 0 {
                 continue;
             }
             let bag = {
@@ -221,20 +222,21 @@ impl Engine {
                 self.collected(&mut state, bag)
             };
             if !bag.is_empty() {
-                let freed = self.clean(bag, u32::MAX, true);
+                let freed = self.clean(bag, above_floor, true);
                 self.give_back(freed);
             }
         }
     }
 
-    /// Whether the reclaimer may stop its timer, because nothing is queued: the next drop in calm rings it.
+    /// Whether the reclaimer may stop its timer, because nothing is queued that is to go: the next drop in calm rings it.
     pub(crate) fn fall_asleep(&self) -> bool {
-        if self.arena.queued() > 0 {
+        let idle = || self.arena.queued() == 0 || self.account.committed() <= self.floor;
+        if !idle() {
             return false;
         }
         let mut state = lock(&self.state);
         self.shut_all(&mut state);
-        state.asleep = self.arena.queued() == 0;
+        state.asleep = idle();
         state.asleep
     }
 

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use std::task::Waker;
 
 use super::{Engine, State};
-use crate::arena::release;
+use crate::arena::{release, Handle};
 use crate::budget::{Node, Status};
 use crate::sync::{lock, Ordering};
 
@@ -21,6 +21,8 @@ impl Engine {
     pub(crate) fn close(&self) -> bool {
         let was_open = self.locked(|state| self.close_locked(state));
         self.trim();
+        // What is only cached keeps no one waiting for the pool's end.
+        while self.evict_one() {}
         was_open
     }
 
@@ -118,6 +120,7 @@ impl Engine {
         if left {
             self.trim();
         }
+        self.orphan_unclean();
     }
 
     /// Whether buffers are all that is left of the pool.
@@ -132,6 +135,41 @@ impl Engine {
     pub(super) fn check_alive(&self) {
         #[cfg(offheap_loom)]
         self.life.check();
+    }
+}
+
+/// One of the pool's `refs`: keeps the pool where it is, and does not keep it open.
+#[derive(Debug)]
+pub(crate) struct Counted(NonNull<Engine>);
+
+// SAFETY: a counted reference to an `Engine`, which is `Send + Sync`.
+unsafe impl Send for Counted {}
+
+impl Counted {
+    pub(super) fn new(engine: &Engine) -> Counted {
+        engine.refs.fetch_add(1, Ordering::Relaxed);
+        Counted(NonNull::from(engine))
+    }
+
+    /// The pool that a buffer is from.
+    pub(super) fn of(handle: &Handle) -> Counted {
+        Counted::new(Engine::of(handle))
+    }
+}
+
+impl Deref for Counted {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        // SAFETY: what was counted keeps the engine.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // SAFETY: counted by `new`.
+        unsafe { release(self.0) };
     }
 }
 

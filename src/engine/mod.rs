@@ -22,12 +22,15 @@
 mod claim;
 mod clean;
 mod close;
+mod gauge;
+mod last_resort;
 #[cfg(offheap_loom)]
 pub(crate) mod life;
 #[cfg(not(offheap_loom))]
 mod tallies;
 #[cfg(feature = "tracing")]
 mod trace;
+mod unclean;
 mod wait;
 
 use std::any::Any;
@@ -40,17 +43,21 @@ use std::time::{Duration, Instant};
 
 use crate::arena::{Arena, Block, Chain, Class, ClassId, Handle, Owner};
 use crate::budget::{wake, Account, Charge, Queue, WakeList};
-use crate::reclaim::Bell;
+use crate::reclaim::{Bell, Gauge};
 use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::sys::{self, barrier};
 
 pub(crate) use claim::Claim;
-pub(crate) use close::Owned;
+pub(crate) use close::{Counted, Owned};
+#[cfg(any(feature = "cache", offheap_loom))]
+pub(crate) use last_resort::Soft;
 #[cfg(any(feature = "metrics", feature = "inspector"))]
 pub(crate) use tallies::{Histogram, BATCH_EDGES, WAIT_EDGES};
 pub(crate) use wait::{HasEngine, Wait};
 
 use claim::Want;
+use last_resort::LastResort;
+use unclean::Unclean;
 
 /// Blocks are dated in ticks of this many milliseconds; 32 bits of them last 13 years.
 const TICK_MS: u64 = 100;
@@ -76,6 +83,15 @@ pub(crate) struct Engine {
     biased: bool,
     /// What the pool's handles want to find again from a buffer, when they are gone.
     pub(crate) label: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Whether blocks are wiped before they are used again.
+    wipes: bool,
+    unclean: Line<Unclean>,
+    last_resort: LastResort,
+    gauge: Gauge,
+    /// The part of the limit from which on pressure is high.
+    high_water: f64,
+    /// Pages that ageing leaves.
+    floor: u32,
     pub(crate) counters: Line<Counters>,
     #[cfg(offheap_loom)]
     life: life::Life,
@@ -103,8 +119,11 @@ pub(crate) struct Counters {
     pub(crate) helped: AtomicU64,
     pub(crate) cleaned_bytes: AtomicU64,
     pub(crate) handed_over: AtomicU64,
-    #[cfg(feature = "metrics")]
+    /// Hooks, or other user code that the reclaimer called, that panicked.
     pub(crate) hook_panics: AtomicU64,
+    pub(crate) pressure_panics: AtomicU64,
+    pub(crate) pressure_slow: AtomicU64,
+    pub(crate) pressure_freed_bytes: AtomicU64,
     pub(crate) peak_live: AtomicU64,
     #[cfg(not(offheap_loom))]
     pub(crate) tallies: tallies::Tallies,
@@ -178,6 +197,9 @@ pub(crate) struct Config {
     pub(crate) page_aligned: bool,
     pub(crate) shards: usize,
     pub(crate) membarrier: bool,
+    pub(crate) wipes: bool,
+    pub(crate) high_water: f64,
+    pub(crate) floor: u64,
 }
 
 impl Engine {
@@ -212,6 +234,12 @@ impl Engine {
             tick: AtomicU32::new(0),
             started: Instant::now(),
             bell: Arc::default(),
+            wipes: config.wipes,
+            unclean: Line::default(),
+            last_resort: LastResort::default(),
+            gauge: Gauge::default(),
+            high_water: config.high_water,
+            floor: Self::pages_of(config.floor)?,
             biased: config.membarrier && barrier::available(),
             label: OnceLock::new(),
             counters: Line::default(),
@@ -340,7 +368,7 @@ impl Engine {
         let compact = self.arena.compact(first.id());
         let compact = compact.filter(|class| class.pages() <= limit);
         for class in [Some(first), compact].into_iter().flatten() {
-            if let Some(block) = self.take(class) {
+            if let Some(block) = self.take(class).or_else(|| self.take_wiped(class)) {
                 return Ok(block);
             }
             match self.account.charge(class.pages()) {
@@ -348,13 +376,18 @@ impl Engine {
                 Err(Charge::Pressed) => return Err(Refused::Full),
                 Err(Charge::Full) => {}
             }
-            if let Some(block) = self.steal(class) {
-                self.counters.helped.fetch_add(1, Ordering::Relaxed);
-                return Ok(block);
-            }
-            if self.make_room(class.pages()) {
-                self.counters.helped.fetch_add(1, Ordering::Relaxed);
-                return self.grow(class).map_err(Refused::Os);
+            loop {
+                if let Some(block) = self.steal(class) {
+                    self.counters.helped.fetch_add(1, Ordering::Relaxed);
+                    return Ok(block);
+                }
+                if self.make_room(class.pages()) {
+                    self.counters.helped.fetch_add(1, Ordering::Relaxed);
+                    return self.grow(class).map_err(Refused::Os);
+                }
+                if !self.wipe_one() {
+                    break;
+                }
             }
         }
         Err(Refused::Full)
@@ -403,6 +436,7 @@ impl Engine {
                     class.put_near(rest);
                 }
                 self.note_peak();
+                self.note_pressure();
                 Ok(block)
             }
             Err(error) => {
@@ -432,13 +466,14 @@ impl Engine {
             let mut clean = false;
             let mut gone = false;
             if !more {
-                if std::mem::take(&mut state.news) && self.is_cleanable(&mut state) {
-                    if state.helping {
+                if std::mem::take(&mut state.news) {
+                    let cleanable = self.is_cleanable(&mut state);
+                    if cleanable && state.helping {
                         state.again = true;
-                    } else {
+                    } else if cleanable || (!state.queue.is_empty() && self.seems_unclean()) {
                         // Whoever gets to it first: the head of the queue when it is polled, or the reclaimer.
                         // A ring that was not answered yet says that the reclaimer may be starved.
-                        clean = !self.bell.is_listening() || self.bell.is_rung();
+                        clean = cleanable && (!self.bell.is_listening() || self.bell.is_rung());
                         state.ring = true;
                         wakers.extend(state.queue.call_head());
                     }
@@ -453,10 +488,15 @@ impl Engine {
             if ring {
                 self.bell.ring();
             }
+            self.note_pressure();
             if clean {
                 self.help();
             }
             if gone {
+                if self.refs.load(Ordering::Relaxed) > 2 {
+                    // A weak handle may keep the address space, but no memory.
+                    self.trim();
+                }
                 // Not the last: whoever comes here has one of its own.
                 self.refs.fetch_sub(1, Ordering::AcqRel);
             }
@@ -664,6 +704,15 @@ impl Engine {
         u64::from(pages) * sys::page_size() as u64
     }
 
+    /// Has whoever is next polled, though it is not served: there may be something that it can do.
+    fn call_head(&self) {
+        let wakers = {
+            let mut state = lock(&self.state);
+            [state.queue.call_head(), state.closers.call_head()]
+        };
+        wakers.into_iter().flatten().for_each(wake);
+    }
+
     // ---- observing ----------------------------------------------------------------------------------------------
 
     pub(crate) fn arena(&self) -> &Arena {
@@ -809,6 +858,18 @@ impl Owner for Engine {
     fn due(&self, class: &Class) {
         let state = lock(&self.state);
         class.give_own(self.biased && !state.pressed && class.is_open());
+    }
+
+    fn unclean(&self, block: Block) {
+        self.put_unclean(block);
+    }
+
+    fn loosened(&self) {
+        self.soft_news();
+    }
+
+    fn wipes(&self) -> bool {
+        self.wipes
     }
 
     fn refs(&self) -> &AtomicUsize {

@@ -225,6 +225,16 @@ impl Engine {
         if !self.fits(claim) {
             return Err(Refused::TooLarge);
         }
+        loop {
+            match self.obtain_all(claim) {
+                // Before anyone parks, what is only cached goes.
+                Err(Refused::Full) if self.make_way() => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn obtain_all(&self, claim: &mut Claim) -> Result<(), Refused> {
         while let Some(want) = claim.wants() {
             match self.obtain(want.n) {
                 Ok(block) => claim.accept(want, block, self.tick()),
@@ -264,9 +274,9 @@ impl Engine {
         }
         if first {
             self.note_peak();
-            if self.is_cleanable(&mut lock(&self.state)) {
-                self.help();
-            }
+            self.begin_episode();
+            self.note_pressure();
+            self.assist(node);
         }
         Some(position)
     }
@@ -290,9 +300,20 @@ impl Engine {
             };
             drop(old);
         }
+        self.assist(node);
+    }
+
+    /// What whoever waits can do for itself and for those behind it, while it is polled: all that the reclaimer does, since that
+    /// may be starved. Runs user code.
+    fn assist(&self, node: &Node<Claim>) {
+        let waits = || node.status() == Status::Waiting;
+        while waits() && self.clean_one() {}
+        if waits() {
+            self.last_resort(!self.bell.is_listening());
+        }
         let work = {
             let mut state = lock(&self.state);
-            node.status() == Status::Waiting && self.is_cleanable(&mut state)
+            waits() && self.is_cleanable(&mut state)
         };
         if work {
             self.help();

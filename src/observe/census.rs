@@ -24,8 +24,10 @@ impl Census {
     pub(super) fn of(class: &Class) -> Census {
         let size = class.size() as u64;
         let per_span = class.per_span() as usize;
+        // Before the generations that it is taken from.
+        let invalidated = class.invalidations();
         let mut census = Census {
-            reclaimed: class.wraps(),
+            reclaimed: u64::from(class.eras()) << 44,
             ..Census::default()
         };
         let mut blocks = class.blocks();
@@ -39,7 +41,7 @@ impl Census {
                 let (generation, requested) = block.glance();
                 seen += 1;
                 live += u64::from(requested.is_some());
-                census.reclaimed += u64::from(generation);
+                census.reclaimed += generation;
                 census.requested += requested.unwrap_or(0).min(size);
             }
             census.live += live;
@@ -47,6 +49,7 @@ impl Census {
                 census.stranded += seen - live;
             }
         }
+        census.reclaimed -= invalidated.min(census.reclaimed);
         census
     }
 }

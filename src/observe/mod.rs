@@ -8,6 +8,7 @@ mod classes;
 mod holders;
 #[cfg(feature = "inspector")]
 mod inspector;
+mod leaks;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod resident;
@@ -17,6 +18,7 @@ pub use classes::ClassStats;
 pub use holders::Holder;
 #[cfg(feature = "inspector")]
 pub use inspector::Inspector;
+pub use leaks::{LeakGuard, LeakReport};
 #[cfg(feature = "metrics")]
 pub use metrics::{BATCH_BLOCKS_BUCKETS, WAIT_SECONDS_BUCKETS};
 pub use stats::Stats;

@@ -50,6 +50,14 @@ pub struct Stats {
     pub cleaned_bytes_total: u64,
     /// Blocks that went straight to a parked reservation so far (a number).
     pub handed_over_total: u64,
+    /// Cleaning hooks that panicked so far (a number).
+    pub hook_panics_total: u64,
+    /// Callbacks for pressure that panicked so far (a number).
+    pub pressure_panics_total: u64,
+    /// Callbacks for pressure that took longer than a tenth of a second so far (a number).
+    pub pressure_slow_total: u64,
+    /// What callbacks for pressure say that they have given back so far.
+    pub pressure_freed_bytes_total: u64,
 }
 
 /// One look at every block that was ever used: O(blocks).
@@ -67,6 +75,10 @@ pub(crate) fn stats(engine: &Engine) -> Stats {
         helped_total: counter(&counters.helped),
         cleaned_bytes_total: counter(&counters.cleaned_bytes),
         handed_over_total: counter(&counters.handed_over),
+        hook_panics_total: counter(&counters.hook_panics),
+        pressure_panics_total: counter(&counters.pressure_panics),
+        pressure_slow_total: counter(&counters.pressure_slow),
+        pressure_freed_bytes_total: counter(&counters.pressure_freed_bytes),
         ..Stats::default()
     };
     for class in engine.arena().touched() {

@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Bell, Next, Reclaimer};
+use super::{Bell, FaultHandler, Next, Reclaimer};
+use crate::engine::Counted;
 use crate::pool::Inner;
 use crate::reserve::unpark_this_thread;
 
@@ -27,12 +28,35 @@ pub(crate) struct Habits {
 }
 
 /// Starts the reclaimer of a new pool.
-pub(crate) fn start(pool: &Arc<Inner>, habits: Habits) {
+pub(crate) fn start(pool: &Arc<Inner>, habits: Habits, faults: Option<FaultHandler>) {
+    pool.engine().set_helpers(linger, faults);
     let watch = Watch::new(Arc::downgrade(pool), pool.engine().bell().clone(), habits);
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(watch.run_in_task())),
         Err(_) => watch.run_on_thread(),
     }
+}
+
+/// Cleans what there is on a thread that ends when it is done.
+fn linger(engine: Counted) {
+    struct Job(Option<Counted>);
+
+    impl Drop for Job {
+        fn drop(&mut self) {
+            if let Some(engine) = self.0.take() {
+                engine.give_up();
+            }
+        }
+    }
+
+    let mut job = Job(Some(engine));
+    let name = "offheap-cleaner".to_owned();
+    // Where the thread can not be had, the closure is dropped and the job with it.
+    let _ = thread::Builder::new().name(name).spawn(move || {
+        if let Some(engine) = job.0.take() {
+            engine.linger();
+        }
+    });
 }
 
 /// Where the reclaimer runs.
@@ -143,6 +167,7 @@ impl Watch {
         while let Some(next) = self.turn(tokio::time::Instant::now().into_std()) {
             let rung = poll_fn(|cx| bell.poll_rung(cx));
             match next {
+                Next::Soon => tokio::task::yield_now().await,
                 Next::Rung => rung.await,
                 Next::At(time) => drop(tokio::time::timeout_at(time.into(), rung).await),
             }
@@ -163,10 +188,14 @@ impl Watch {
     }
 
     fn wait(&self, next: Next) {
+        if next == Next::Soon {
+            return thread::yield_now();
+        }
         let waker = unpark_this_thread();
         let mut cx = Context::from_waker(&waker);
         while self.bell.poll_rung(&mut cx) == Poll::Pending {
             match next {
+                Next::Soon => return,
                 Next::Rung => thread::park(),
                 Next::At(time) => match time.checked_duration_since(Instant::now()) {
                     Some(rest) if !rest.is_zero() => thread::park_timeout(rest),
@@ -180,11 +209,16 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.bell.set_listening(false);
-        if self.pool.strong_count() == 0 || self.place == Place::Spawning {
+        if self.pool.strong_count() == 0 {
             return;
         }
         let panicked = thread::panicking();
-        if panicked && self.restarts == MAX_RESTARTS {
+        let given_up = panicked && self.restarts == MAX_RESTARTS;
+        if given_up || self.place == Place::Spawning {
+            // From now on drops see that nobody listens; those that came before did not.
+            if let Some(pool) = self.pool.upgrade() {
+                pool.engine().rescue();
+            }
             return;
         }
         let mut next = Watch::new(self.pool.clone(), self.bell.clone(), self.habits);

@@ -8,8 +8,12 @@
 //! thread where there is no runtime, and starts it again when its runtime ends or it panics.
 
 mod bell;
+mod callbacks;
 #[cfg(not(offheap_loom))]
 mod driver;
+mod hooks;
+mod pressure;
+mod references;
 
 use std::time::{Duration, Instant};
 
@@ -17,12 +21,21 @@ use crate::arena::Idle;
 use crate::engine::Engine;
 
 pub(crate) use bell::Bell;
+pub(crate) use callbacks::Callback;
+pub use callbacks::{Need, Urgency};
 #[cfg(not(offheap_loom))]
 pub(crate) use driver::{start, Habits};
+pub(crate) use hooks::{contain, show, FaultHandler, Hook, Job, Jobs, Token};
+pub use hooks::{Fault, FaultKind};
+pub use pressure::Pressure;
+pub(crate) use pressure::{Gauge, Reading};
+pub use references::{ReferenceHandle, ReferenceQueue};
 
 /// When to take the next turn, unless the bell rings earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
+    /// There is more to do at once; others have a turn first.
+    Soon,
     /// Only when the bell rings.
     Rung,
     At(Instant),
@@ -30,9 +43,9 @@ pub(crate) enum Next {
 
 impl Next {
     /// The same, but not later than `due`.
-    #[cfg(any(feature = "metrics", feature = "tracing"))]
     fn at_latest(self, due: Instant) -> Next {
         match self {
+            Next::Soon => Next::Soon,
             Next::Rung => Next::At(due),
             Next::At(time) => Next::At(time.min(due)),
         }
@@ -60,8 +73,22 @@ impl Reclaimer {
 
     /// Does what is to be done at this time.
     pub(crate) fn turn(&mut self, engine: &Engine, now: Instant) -> Next {
+        let next = self.reclaim(engine, now);
+        if engine.is_sampled() {
+            engine.read_pressure();
+            return next.at_latest(now + Engine::SAMPLE);
+        }
+        next
+    }
+
+    fn reclaim(&mut self, engine: &Engine, now: Instant) -> Next {
         engine.touch_clock();
+        let more = engine.clean_some();
+        engine.last_resort(true);
         engine.help();
+        if more {
+            return Next::Soon;
+        }
         if engine.is_closed() {
             // Not earlier: what is being cleaned is not counted as home, and `closed` waits for no one but the users.
             if engine.outstanding() == 0 {

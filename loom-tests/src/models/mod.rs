@@ -2,9 +2,13 @@
 
 mod buffers;
 mod closing;
+mod hooks;
 mod limits;
 mod magazines;
+mod pressure;
+mod references;
 mod waiters;
+mod weak;
 
 use std::future::poll_fn;
 use std::panic::Location;
@@ -37,13 +41,23 @@ impl Pool {
     }
 
     fn with(pages: u64, max_pages: u64, shards: usize) -> Pool {
-        let config = Config {
+        Pool::build(Pool::config(pages, max_pages, shards))
+    }
+
+    fn config(pages: u64, max_pages: u64, shards: usize) -> Config {
+        Config {
             limit: pages * PAGE as u64,
             max_limit: max_pages * PAGE as u64,
             page_aligned: true,
             shards,
             membarrier: true,
-        };
+            wipes: false,
+            high_water: 1.0,
+            floor: 0,
+        }
+    }
+
+    fn build(config: Config) -> Pool {
         Pool(Arc::new(Engine::build(config).expect("valid")))
     }
 
