@@ -214,6 +214,17 @@ impl Header {
         }
     }
 
+    /// The same where there are no marks.
+    #[inline]
+    fn end_unmarked(&self, state: u64, weight: u32) {
+        let next = state.wrapping_sub(u64::from(weight) << 32).wrapping_add(1);
+        if next & MARKS != 0 {
+            // The generation ran over.
+            return self.end(state, weight);
+        }
+        self.state.store(next, Ordering::Relaxed);
+    }
+
     #[cold]
     fn wrapped(&self) {
         if self.era.fetch_add(1, Ordering::Relaxed) == u16::MAX {
@@ -548,6 +559,23 @@ impl Drop for Handle {
     /// Releases; the last release queues the block. Never takes a lock, allocates, or calls the system in calm.
     #[inline]
     fn drop(&mut self) {
+        let header = self.header();
+        let weight = self.weight();
+        let state = header.state.load(Ordering::Acquire);
+        // One branch for both: that this is not the last handle, and that there are marks.
+        if (header.weight(state) ^ weight) | (state & MARKS) as u32 != 0 {
+            return self.drop_slow();
+        }
+        // This was the last handle, so no one else touches the state, and from here on a plain store will do.
+        header.alone();
+        header.end_unmarked(state, weight);
+        Class::recycle(Block(self.pointer()));
+    }
+}
+
+impl Handle {
+    #[inline(never)]
+    fn drop_slow(&mut self) {
         let weight = self.weight();
         let Some((block, state)) = self.release() else {
             return;
@@ -558,11 +586,8 @@ impl Drop for Handle {
         block.header().end(state, weight);
         Class::recycle(block);
     }
-}
 
-impl Handle {
     /// Lets go. If this was the last handle, the block is the caller's, with the state that it had.
-    #[inline]
     fn release(&mut self) -> Option<(Block, u64)> {
         let header = self.header();
         let weight = self.weight();
@@ -668,6 +693,7 @@ impl Handle {
     }
 
     /// A soft cache has a handle: whoever leaves it alone with the block tells the pool.
+    #[cfg_attr(not(any(feature = "cache", offheap_loom)), allow(dead_code))]
     pub(crate) fn mark_soft(&self) {
         self.header().state.fetch_or(SOFT, Ordering::Relaxed);
     }

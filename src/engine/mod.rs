@@ -23,6 +23,8 @@ mod claim;
 mod clean;
 mod close;
 mod gauge;
+// Without caches some of it has no use.
+#[cfg_attr(not(any(feature = "cache", offheap_loom)), allow(dead_code))]
 mod last_resort;
 #[cfg(offheap_loom)]
 pub(crate) mod life;
