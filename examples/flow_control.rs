@@ -31,6 +31,8 @@ async fn send(mut stream: DuplexStream) -> std::io::Result<()> {
         stream.write_all(&frame).await?;
         window -= FRAME;
     }
+    // Credit still comes until the receiver has read all.
+    while stream.read(&mut [0; 64]).await? > 0 {}
     Ok(())
 }
 

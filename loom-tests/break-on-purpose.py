@@ -183,7 +183,7 @@ BREAKS = [
      "the last drop does not look at the marks"),
     ("death_of_the_reclaimer_against_a_drop",
      [("src/engine/unclean.rs",
-       "        if self.account.is_pressed() {\n            self.call_head();\n        }\n        if seen",
+       "        if self.account.is_pressed_by_now() {\n            self.call_head();\n        }\n        if seen",
        "        if seen")],
      "a drop tells only the reclaimer"),
     ("hooked_drop_against_the_last_handle",
