@@ -173,7 +173,7 @@ BREAKS = [
      "a unique handle does not count what the owner added"),
     ("shrinking_against_release",
      [("src/arena/header.rs",
-       "header\n                .state\n                .fetch_add(u64::from(more) << 32, Ordering::Relaxed);",
+       "            header.state.fetch_add(added, Ordering::Relaxed);\n",
        "")],
      "a handle changes its weight and does not say so"),
     ("hook_against_reuse",
