@@ -6,9 +6,6 @@
 //! those who wait; others leave it word that there is news. Callbacks run on the reclaimer, or on the head of the queue where none
 //! listens. All of this is user code at least in part, and none of it runs in a drop or under the waiters' lock.
 
-// Without the feature `cache` nobody registers one.
-#![cfg_attr(not(any(feature = "cache", offheap_loom)), allow(dead_code))]
-
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
