@@ -41,7 +41,7 @@ mod imp {
 
     /// No seat yet.
     const NONE: usize = usize::MAX;
-    /// A thread that is about to end and shares its seat with whoever sits there.
+    /// A thread that is about to end, or wants no seat: it shares a shard with whoever sits there.
     const STANDING: usize = usize::MAX >> 1;
 
     /// The lowest number that no other thread has at this time; it stays with the thread until it ends. (In the last steps of a
@@ -59,6 +59,15 @@ mod imp {
     #[inline]
     pub(crate) fn seat_if_any() -> usize {
         SEAT.with(Cell::get)
+    }
+
+    /// This thread leaves the seats to others: it seldom has blocks in hand.
+    pub(crate) fn stand() {
+        SEAT.with(|own| {
+            if own.get() == NONE {
+                own.set(STANDING);
+            }
+        });
     }
 
     /// The seats that are taken.

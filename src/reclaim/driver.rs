@@ -53,6 +53,7 @@ fn linger(engine: Counted) {
     let name = "offheap-cleaner".to_owned();
     // Where the thread can not be had, the closure is dropped and the job with it.
     let _ = thread::Builder::new().name(name).spawn(move || {
+        crate::sync::stand();
         if let Some(engine) = job.0.take() {
             engine.linger();
         }
@@ -179,6 +180,7 @@ impl Watch {
         let name = "offheap-reclaimer".to_owned();
         // Where the thread can not be had, the closure is dropped and the watch with it: see `Drop`.
         let _ = thread::Builder::new().name(name).spawn(move || {
+            crate::sync::stand();
             let mut watch = self;
             watch.place = Place::Thread;
             while let Some(next) = watch.turn(Instant::now()) {
