@@ -104,13 +104,9 @@ impl Pool {
     #[track_caller]
     #[inline]
     pub fn try_reserve(&self, n: usize) -> Result<DirectBytesMut, TryReserveError> {
-        let engine = self.engine();
         let site = Location::caller();
-        match engine.obtain_fast(n) {
-            Some(block) => {
-                let handle = block.lease(n, site, engine.tick());
-                Ok(DirectBytesMut::from_handle(handle))
-            }
+        match self.engine().lease_fast(n, site) {
+            Some(handle) => Ok(DirectBytesMut::from_handle(handle)),
             None => self.try_reserve_slow(n, site),
         }
     }

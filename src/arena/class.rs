@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use super::depot::{Access, Chains, Depot};
 use super::header::{Block, Header, NIL};
 use super::magazine::{Magazine, Pushed};
-use super::own::{Own, OwnPushed};
+use super::own::Own;
 use super::sizes::{ClassId, Shape};
 use super::{Chain, Headers, Owner};
 use crate::sync::{lock, seat, seat_if_any, AtomicU32, AtomicU64, Mutex, Ordering};
@@ -353,25 +353,24 @@ impl Class {
         let class: *const Class = block.header().class();
         // SAFETY: see above; the pool may be gone once the push has kept the block.
         let class = unsafe { &*class };
-        let rest = match class.own() {
-            Some(own) => own.push(class.headers(), block, class.cap),
-            None => OwnPushed::Shut(block),
-        };
-        if !matches!(rest, OwnPushed::Kept) {
-            Class::recycle_rest(class, rest);
+        if !class
+            .own()
+            .is_some_and(|own| own.try_push(&block, class.cap))
+        {
+            Class::recycle_slow(class, block);
         }
     }
 
     /// Goes on where a thread has no stack of its own, or not enough of it. Takes a pointer, because what it points to may be
     /// gone when this returns.
     #[inline(never)]
-    fn recycle_rest(class: *const Class, rest: OwnPushed) {
-        // SAFETY: what is left in our hands keeps its class alive until it is queued, and not a moment longer.
+    fn recycle_slow(class: *const Class, block: Block) {
+        // SAFETY: what is in our hands keeps its class alive until it is queued, and not a moment longer.
         let class = unsafe { &*class };
         let headers = class.headers();
-        let pushed = match (class.magazine(), rest) {
-            ((magazine, false), OwnPushed::Shut(block)) => magazine.push(headers, block, class.cap),
-            ((magazine, _), rest) => match magazine.push_rest(headers, rest, class.cap) {
+        let pushed = match class.magazine() {
+            (magazine, false) => magazine.push(headers, block, class.cap),
+            (magazine, true) => match magazine.push_owned(headers, block, class.cap) {
                 Pushed::Due(block) => class.push_due(magazine, block),
                 pushed => pushed,
             },
@@ -393,9 +392,9 @@ impl Class {
     #[cold]
     fn push_due(&self, magazine: &Magazine, block: Block) -> Pushed {
         self.owner().due(self);
-        match magazine.own.push(self.headers(), block, self.cap) {
-            OwnPushed::Shut(block) => magazine.push(self.headers(), block, self.cap),
-            rest => magazine.push_rest(self.headers(), rest, self.cap),
+        match magazine.push_owned(self.headers(), block, self.cap) {
+            Pushed::Due(block) => magazine.push(self.headers(), block, self.cap),
+            pushed => pushed,
         }
     }
 

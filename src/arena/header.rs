@@ -214,17 +214,6 @@ impl Header {
         }
     }
 
-    /// The same where there are no marks.
-    #[inline]
-    fn end_unmarked(&self, state: u64, weight: u32) {
-        let next = state.wrapping_sub(u64::from(weight) << 32).wrapping_add(1);
-        if next & MARKS != 0 {
-            // The generation ran over.
-            return self.end(state, weight);
-        }
-        self.state.store(next, Ordering::Relaxed);
-    }
-
     #[cold]
     fn wrapped(&self) {
         if self.era.fetch_add(1, Ordering::Relaxed) == u16::MAX {
@@ -559,25 +548,34 @@ impl Drop for Handle {
     /// Releases; the last release queues the block. Never takes a lock, allocates, or calls the system in calm.
     #[inline]
     fn drop(&mut self) {
-        let header = self.header();
-        let weight = self.weight();
-        let state = header.state.load(Ordering::Acquire);
-        // One branch for both: that this is not the last handle, and that there are marks.
-        if (header.weight(state) ^ weight) | (state & MARKS) as u32 != 0 {
-            return self.drop_slow();
-        }
-        // This was the last handle, so no one else touches the state, and from here on a plain store will do.
-        header.alone();
-        header.end_unmarked(state, weight);
-        Class::recycle(Block(self.pointer()));
+        // By value, so that the buffer it is part of need not lie in memory.
+        Handle(self.0).release_fast();
     }
 }
 
 impl Handle {
     #[inline(never)]
-    fn drop_slow(&mut self) {
-        let weight = self.weight();
-        let Some((block, state)) = self.release() else {
+    fn release_fast(self) {
+        let this = ManuallyDrop::new(self);
+        let header = this.header();
+        let weight = this.weight();
+        let state = header.state.load(Ordering::Acquire);
+        // One branch for all: that this is not the last handle, that there are marks, and that the generation runs over into them.
+        let next = state.wrapping_sub(u64::from(weight) << 32).wrapping_add(1);
+        if header.weight(next) | (next & MARKS) as u32 != 0 {
+            return ManuallyDrop::into_inner(this).release_slow();
+        }
+        // This was the last handle, so no one else touches the state, and from here on a plain store will do.
+        header.alone();
+        header.state.store(next, Ordering::Relaxed);
+        Class::recycle(Block(this.pointer()));
+    }
+
+    #[inline(never)]
+    fn release_slow(self) {
+        let mut this = ManuallyDrop::new(self);
+        let weight = this.weight();
+        let Some((block, state)) = this.release() else {
             return;
         };
         if state & MARKS != 0 {

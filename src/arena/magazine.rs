@@ -153,9 +153,9 @@ impl Magazine {
         }
     }
 
-    /// Goes on where a push to the owner's stack could not keep everything.
-    pub(super) fn push_rest(&self, headers: Headers<'_>, rest: OwnPushed, cap: u32) -> Pushed {
-        match rest {
+    /// Queues a block of the owner's. Once this returns `Kept`, the pool may be gone: nothing may be touched after it.
+    pub(super) fn push_owned(&self, headers: Headers<'_>, block: Block, cap: u32) -> Pushed {
+        match self.own.push(headers, block, cap) {
             OwnPushed::Kept => Pushed::Kept,
             // The chain is in our hands, and keeps the pool.
             OwnPushed::Full(chain) => self.set_aside(headers, chain),

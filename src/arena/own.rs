@@ -95,29 +95,33 @@ impl Own {
         self.len.store(len, Ordering::Relaxed);
     }
 
-    /// Queues a block. Once this returns `Kept`, the pool may be gone: nothing may be touched after it.
+    /// Queues a block where that is easily done; whether it was. If so the pool may be gone: nothing may be touched after it.
     #[inline]
+    pub(super) fn try_push(&self, block: &Block, cap: u32) -> bool {
+        if !self.enter() {
+            return false;
+        }
+        let len = self.len.load(Ordering::Relaxed);
+        let fits = len < cap;
+        if fits {
+            let header = block.header();
+            let below = self.top.load(Ordering::Relaxed);
+            header.next.store(below, Ordering::Relaxed);
+            header.depth.store(len + 1, Ordering::Relaxed);
+            self.set(header.link(), len + 1);
+        }
+        self.leave();
+        fits
+    }
+
+    /// Queues a block; where the stack is full, it starts a new one. Once this returns `Kept`, the pool may be gone.
     pub(super) fn push(&self, headers: Headers<'_>, block: Block, cap: u32) -> OwnPushed {
-        let header = block.header();
+        if self.try_push(&block, cap) {
+            return OwnPushed::Kept;
+        }
         if !self.enter() {
             return OwnPushed::Shut(block);
         }
-        let len = self.len.load(Ordering::Relaxed);
-        if len >= cap {
-            return self.push_full(headers, block);
-        }
-        header
-            .next
-            .store(self.top.load(Ordering::Relaxed), Ordering::Relaxed);
-        header.depth.store(len + 1, Ordering::Relaxed);
-        self.set(header.link(), len + 1);
-        self.leave();
-        OwnPushed::Kept
-    }
-
-    /// The block starts a new stack.
-    #[cold]
-    fn push_full(&self, headers: Headers<'_>, block: Block) -> OwnPushed {
         let full = headers.chain(self.top.load(Ordering::Relaxed));
         self.set(Chain::of(block).into_top(), 1);
         self.leave();

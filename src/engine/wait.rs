@@ -212,8 +212,7 @@ impl Engine {
     #[inline]
     fn obtain_at_once(&self, claim: &Claim) -> Option<Handle> {
         let (n, site) = claim.single()?;
-        let block = self.obtain_fast(n)?;
-        Some(block.lease(n, site, self.tick()))
+        self.lease_fast(n, site)
     }
 
     /// All that the claim asks for, without waiting; on failure nothing is held.
