@@ -709,10 +709,8 @@ impl Class {
 
     /// The span that starts with `first` is clean now and may be grown into again.
     fn retire(&self, first: Block) {
-        // How an observer tells a clean span from a queued one: queued blocks have a depth.
-        first.header().depth.store(0, Ordering::Relaxed);
         let mut growth = lock(&self.growth);
-        first.header().next.store(growth.clean, Ordering::Relaxed);
+        first.header().set_clean(growth.clean);
         growth.clean = first.header().link();
     }
 

@@ -214,7 +214,7 @@ impl<'a> Chains<'a> {
         let mut link = self.top;
         while link != NIL {
             let header = self.headers.header(link);
-            count += u64::from(header.depth.load(Ordering::Relaxed));
+            count += u64::from(header.below().depth() + 1);
             link = header.chain.load(Ordering::Relaxed);
         }
         count

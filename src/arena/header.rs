@@ -78,8 +78,37 @@ const MARKS: u64 = WEAK | SOFT | ZERO | UNCLEAN;
 /// The number of no thread.
 const NOBODY: u32 = 0;
 
+/// The weight that the state of a block has while nobody holds it: that of its next lease, which so need not touch the state.
+const NEXT_LEASE: u64 = (WHOLE as u64) << 32;
+
 /// The link value for "no block".
 pub(crate) const NIL: u32 = 0;
+
+/// The depth below the first block of a span that was decommitted: how an observer tells a clean span from a queued one.
+const CLEAN: u32 = u32::MAX;
+
+/// A stack of blocks as one word: `{link of the top: 32 | how many blocks: 32}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Below(pub(super) u64);
+
+impl Below {
+    pub(super) const EMPTY: Below = Below(0);
+
+    #[inline]
+    pub(super) fn new(top: u32, depth: u32) -> Below {
+        Below(u64::from(top) << 32 | u64::from(depth))
+    }
+
+    #[inline]
+    pub(super) fn top(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    pub(super) fn depth(self) -> u32 {
+        self.0 as u32
+    }
+}
 
 #[derive(Debug)]
 #[cfg_attr(not(offheap_loom), repr(align(64)))]
@@ -98,10 +127,8 @@ pub(crate) struct Header {
     /// The number of the thread that is the block's owner: the first one that clones a handle.
     owner: AtomicU32,
 
-    /// The block below this one in a stack or chain, as a link.
-    pub(crate) next: AtomicU32,
-    /// How many blocks the stack or chain has from this one down.
-    pub(crate) depth: AtomicU32,
+    /// What is below this block in the stack or chain that it tops: see [`Below`]. Of an unclean block: the next such.
+    pub(crate) below: AtomicU64,
     /// The chain below this one in the depot, as a link; of a chain's top block only. Of a block that is being wiped: how far.
     pub(crate) chain: AtomicU32,
     /// How many blocks of the span are being cleaned; of a span's first block only, under the cleaning lock.
@@ -137,14 +164,13 @@ const _: () = assert!(size_of::<Header>() == 64);
 impl Header {
     pub(super) fn new(class: &Class, index: u32) -> Self {
         Header {
-            state: AtomicU64::new(if class.is_wiped() { ZERO } else { 0 }),
+            state: AtomicU64::new(NEXT_LEASE | if class.is_wiped() { ZERO } else { 0 }),
             location: AtomicPtr::new(ptr::null_mut()),
             requested: AtomicU64::new(0),
             stamp: AtomicU32::new(0),
             own: AtomicU32::new(0),
             owner: AtomicU32::new(0),
-            next: AtomicU32::new(NIL),
-            depth: AtomicU32::new(0),
+            below: AtomicU64::new(0),
             chain: AtomicU32::new(NIL),
             in_span: AtomicU16::new(0),
             era: AtomicU16::new(0),
@@ -157,6 +183,25 @@ impl Header {
 
     pub(super) fn index(&self) -> u32 {
         self.index
+    }
+
+    /// This block is clean, above others that are.
+    pub(super) fn set_clean(&self, next: u32) {
+        self.below
+            .store(Below::new(next, CLEAN).0, Ordering::Relaxed);
+    }
+
+    /// What is below this block.
+    #[inline]
+    pub(super) fn below(&self) -> Below {
+        Below(self.below.load(Ordering::Relaxed))
+    }
+
+    /// Puts the block on top of others; answers the stack that it tops.
+    #[inline]
+    pub(super) fn put_on(&self, below: Below) -> Below {
+        self.below.store(below.0, Ordering::Relaxed);
+        Below::new(self.link(), below.depth() + 1)
     }
 
     /// This block as a link.
@@ -207,11 +252,21 @@ impl Header {
     #[inline]
     fn end(&self, state: u64, weight: u32) {
         let rest = ((state >> 32) as u32).wrapping_sub(weight);
-        let next = u64::from(rest) << 32 | state & ZERO | next_generation(state);
-        self.state.store(next, Ordering::Relaxed);
+        let next = (u64::from(rest) << 32).wrapping_add(NEXT_LEASE)
+            | state & ZERO
+            | next_generation(state);
+        self.vacate(next);
         if next as u32 & GENERATION == 0 {
             self.wrapped();
         }
+    }
+
+    /// Nobody has the block from here on. For whoever holds it alone.
+    #[inline]
+    fn vacate(&self, state: u64) {
+        self.location.store(ptr::null_mut(), Ordering::Relaxed);
+        // Release, for observers: a new generation that still seems leased would be counted twice.
+        self.state.store(state, Ordering::Release);
     }
 
     #[cold]
@@ -233,9 +288,10 @@ impl Header {
     #[inline]
     pub(crate) fn glance(&self) -> (u64, Option<u64>) {
         let era = u64::from(self.era.load(Ordering::Relaxed));
-        let state = self.state.load(Ordering::Relaxed);
+        // Acquire, and before the lease: see `vacate`.
+        let state = self.state.load(Ordering::Acquire);
         let generation = era << 28 | state & u64::from(GENERATION);
-        let live = self.weight(state) != 0 || state & UNCLEAN != 0;
+        let live = !self.location.load(Ordering::Relaxed).is_null();
         let requested = self.requested.load(Ordering::Relaxed);
         (generation, live.then_some(requested))
     }
@@ -243,19 +299,15 @@ impl Header {
     /// Whether the span that begins with this block is clean, as far as an observer can tell.
     #[cfg(feature = "inspector")]
     pub(super) fn is_clean(&self) -> bool {
-        self.depth.load(Ordering::Relaxed) == 0 && self.glance().1.is_none()
+        self.below().depth() == CLEAN && self.glance().1.is_none()
     }
 
     /// What an observer sees of a live block.
     pub(crate) fn lease(&self) -> Option<Lease> {
-        let state = self.state.load(Ordering::Relaxed);
-        let weight = self.weight(state);
-        if weight == 0 && state & UNCLEAN == 0 {
-            return None;
-        }
         let location = self.location.load(Ordering::Relaxed);
+        let weight = self.weight(self.state.load(Ordering::Relaxed));
         Some(Lease {
-            // SAFETY: null or from a `&'static Location`: only `Block::lease` stores it.
+            // SAFETY: null or from a `&'static Location`: only `Block::lease` and `vacate` store it.
             location: unsafe { location.as_ref() }?,
             birth: self.stamp.load(Ordering::Relaxed),
             only_small: (1..WHOLE).contains(&weight),
@@ -308,16 +360,18 @@ impl Block {
     pub(crate) fn lease(self, n: usize, location: &'static Location<'static>, tick: u32) -> Handle {
         let header = self.header();
         header.alone();
-        let state = header.state.load(Ordering::Relaxed);
-        debug_assert_eq!(header.weight(state), 0, "leased twice");
-        header
-            .location
-            .store(ptr::from_ref(location).cast_mut(), Ordering::Relaxed);
+        debug_assert!(
+            header.lease().is_none()
+                && header.weight(header.state.load(Ordering::Relaxed)) == WHOLE,
+            "leased twice"
+        );
         header.requested.store(n as u64, Ordering::Relaxed);
         header.stamp.store(tick, Ordering::Relaxed);
         header.owner.store(NOBODY, Ordering::Relaxed);
-        let leased = state.wrapping_add(u64::from(WHOLE) << 32);
-        header.state.store(leased, Ordering::Relaxed);
+        header
+            .location
+            .store(ptr::from_ref(location).cast_mut(), Ordering::Relaxed);
+        // The state has counted this handle already.
         Handle::new(self.0, WHOLE)
     }
 }
@@ -524,12 +578,9 @@ impl Handle {
     pub(crate) fn into_block(self) -> Block {
         debug_assert!(self.is_unique());
         let header = self.header();
-        // The generation stays: nobody can have seen this one.
-        let state = header.state.load(Ordering::Relaxed);
-        let less = u64::from(self.weight()) << 32;
-        header
-            .state
-            .store(state.wrapping_sub(less), Ordering::Relaxed);
+        // The generation stays: nobody can have seen this one. So does the count: it is the next one's.
+        debug_assert_eq!(self.weight(), WHOLE);
+        header.location.store(ptr::null_mut(), Ordering::Relaxed);
         let block = Block(self.pointer());
         std::mem::forget(self);
         block
@@ -556,19 +607,23 @@ impl Drop for Handle {
 impl Handle {
     #[inline(never)]
     fn release_fast(self) {
+        if self.0.addr().get() & LIGHT != 0 {
+            return self.release_slow();
+        }
         let this = ManuallyDrop::new(self);
-        let header = this.header();
-        let weight = this.weight();
+        // SAFETY: this is the handle's pointer, which has no bit set that is not the address's.
+        let header = unsafe { this.0.as_ref() };
         let state = header.state.load(Ordering::Acquire);
-        // One branch for all: that this is not the last handle, that there are marks, and that the generation runs over into them.
-        let next = state.wrapping_sub(u64::from(weight) << 32).wrapping_add(1);
-        if header.weight(next) | (next & MARKS) as u32 != 0 {
+        // The count goes to the next lease, so it stays. One branch for all: that this is not the last handle, that there are marks, and
+        // that the generation runs over into them.
+        let next = state.wrapping_add(1);
+        if header.weight(next) ^ WHOLE | (next & MARKS) as u32 != 0 {
             return ManuallyDrop::into_inner(this).release_slow();
         }
         // This was the last handle, so no one else touches the state, and from here on a plain store will do.
         header.alone();
-        header.state.store(next, Ordering::Relaxed);
-        Class::recycle(Block(this.pointer()));
+        header.vacate(next);
+        Class::recycle(Block(this.0));
     }
 
     #[inline(never)]

@@ -24,7 +24,7 @@
 //!
 //! The verbs are push, pop, steal and shut (and open, its inverse).
 
-use super::header::{Block, Header, NIL};
+use super::header::{Below, Block, Header, NIL};
 use super::own::{Own, OwnPushed};
 use super::{Chain, Headers};
 use crate::sync::{AtomicU64, Ordering};
@@ -177,9 +177,8 @@ impl Magazine {
             if below >= cap {
                 break;
             }
-            header.next.store(seen.top(), Ordering::Relaxed);
-            header.depth.store(below + 1, Ordering::Relaxed);
-            match self.hot.replace(seen, header.link()) {
+            let stack = header.put_on(Below::new(seen.top(), below));
+            match self.hot.replace(seen, stack.top()) {
                 Ok(()) => return Pushed::Kept,
                 Err(now) => seen = now,
             }

@@ -25,7 +25,7 @@ use crate::sys::{self, Space, Table};
 #[cfg(feature = "inspector")]
 pub(crate) use class::Look;
 pub(crate) use class::{Bag, Class, Idle};
-use header::NIL;
+use header::{Below, NIL};
 pub(crate) use header::{Block, Handle, Header, LetGo};
 pub(crate) use sizes::ClassId;
 use sizes::Sizes;
@@ -161,11 +161,10 @@ impl Arena {
         }
     }
 
-    /// The class that serves `n` bytes, were the limit high enough for all classes; `None` above the largest.
+    /// The class that serves `n` > 0 bytes, were the limit high enough for all classes; `None` above the largest.
     #[inline]
     pub(crate) fn class_for(&self, n: usize) -> Option<&Class> {
-        let class = self.classes.get(usize::from(self.sizes.class_for(n)?))?;
-        (n <= class.size()).then_some(class)
+        self.classes.get(self.sizes.class_for(n))
     }
 
     #[inline]
@@ -237,10 +236,9 @@ impl Chain {
     /// A chain of one.
     #[inline]
     pub(crate) fn of(block: Block) -> Chain {
-        let header = block.header();
-        header.next.store(NIL, Ordering::Relaxed);
-        header.depth.store(1, Ordering::Relaxed);
-        Chain { top: header.link() }
+        Chain {
+            top: block.header().put_on(Below::EMPTY).top(),
+        }
     }
 
     fn top(&self) -> u32 {
@@ -279,7 +277,7 @@ impl<'a> Headers<'a> {
 
     #[inline]
     fn next(self, link: u32) -> u32 {
-        self.header(link).next.load(Ordering::Relaxed)
+        self.header(link).below().top()
     }
 
     #[inline]
@@ -287,7 +285,7 @@ impl<'a> Headers<'a> {
         if link == NIL {
             return 0;
         }
-        self.header(link).depth.load(Ordering::Relaxed)
+        self.header(link).below().depth() + 1
     }
 
     /// Takes ownership of a block whose link was just taken out of a word or chain.
@@ -314,10 +312,10 @@ impl<'a> Headers<'a> {
 
     /// Puts a block on top of a chain.
     fn stack(self, block: Block, chain: Option<Chain>) -> Chain {
-        let header = block.header();
         let below = chain.map_or(NIL, Chain::into_top);
-        header.next.store(below, Ordering::Relaxed);
-        header.depth.store(self.depth(below) + 1, Ordering::Relaxed);
-        Chain { top: header.link() }
+        let below = Below::new(below, self.depth(below));
+        Chain {
+            top: block.header().put_on(below).top(),
+        }
     }
 }

@@ -7,9 +7,9 @@
 //! there. Either the owner saw that it is disowned, or its busy mark is seen. A stack that is not open is empty. It is
 //! opened again when its owner has pushed so often that the next disowning will have been paid for.
 
-use super::header::{Block, NIL};
+use super::header::{Below, Block, NIL};
 use super::{Chain, Headers};
-use crate::sync::{spin_while, AtomicU32, Ordering};
+use crate::sync::{spin_while, AtomicU32, AtomicU64, Ordering};
 use crate::sys::barrier;
 
 /// See the module's text.
@@ -20,10 +20,8 @@ pub(super) struct Own {
     busy: AtomicU32,
     /// `SHUT`, `OPEN` or `DISOWNED`. Written under the waiters' lock.
     state: AtomicU32,
-    /// Link of the top block. The owner's while it is busy, and of whoever disowned the stack.
-    top: AtomicU32,
-    /// How many blocks there are; as `top`.
-    len: AtomicU32,
+    /// The blocks: see [`Below`]. The owner's while it is busy, and of whoever disowned the stack.
+    stack: AtomicU64,
     /// How often the owner has pushed to the words since the stack was last shut.
     pushes: AtomicU32,
     /// How many such pushes have to come before the stack is opened. Written under the waiters' lock.
@@ -60,8 +58,7 @@ impl Own {
         Own {
             busy: AtomicU32::new(0),
             state: AtomicU32::new(SHUT),
-            top: AtomicU32::new(NIL),
-            len: AtomicU32::new(0),
+            stack: AtomicU64::new(Below::EMPTY.0),
             pushes: AtomicU32::new(0),
             patience: AtomicU32::new(PATIENCE.0),
         }
@@ -90,9 +87,13 @@ impl Own {
     }
 
     #[inline]
-    fn set(&self, top: u32, len: u32) {
-        self.top.store(top, Ordering::Relaxed);
-        self.len.store(len, Ordering::Relaxed);
+    fn stack(&self) -> Below {
+        Below(self.stack.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn set(&self, stack: Below) {
+        self.stack.store(stack.0, Ordering::Relaxed);
     }
 
     /// Queues a block where that is easily done; whether it was. If so the pool may be gone: nothing may be touched after it.
@@ -101,14 +102,10 @@ impl Own {
         if !self.enter() {
             return false;
         }
-        let len = self.len.load(Ordering::Relaxed);
-        let fits = len < cap;
+        let below = self.stack();
+        let fits = below.depth() < cap;
         if fits {
-            let header = block.header();
-            let below = self.top.load(Ordering::Relaxed);
-            header.next.store(below, Ordering::Relaxed);
-            header.depth.store(len + 1, Ordering::Relaxed);
-            self.set(header.link(), len + 1);
+            self.set(block.header().put_on(below));
         }
         self.leave();
         fits
@@ -122,8 +119,8 @@ impl Own {
         if !self.enter() {
             return OwnPushed::Shut(block);
         }
-        let full = headers.chain(self.top.load(Ordering::Relaxed));
-        self.set(Chain::of(block).into_top(), 1);
+        let full = headers.chain(self.stack().top());
+        self.set(block.header().put_on(Below::EMPTY));
         self.leave();
         OwnPushed::Full(full)
     }
@@ -134,12 +131,12 @@ impl Own {
         if !self.enter() {
             return None;
         }
-        let top = self.top.load(Ordering::Relaxed);
+        let top = self.stack().top();
         if top == NIL {
             self.leave();
             return None;
         }
-        self.set(headers.next(top), self.len.load(Ordering::Relaxed) - 1);
+        self.set(headers.header(top).below());
         self.leave();
         Some(headers.block(top))
     }
@@ -149,9 +146,9 @@ impl Own {
         if !self.enter() {
             return Err(chain);
         }
-        let empty = self.top.load(Ordering::Relaxed) == NIL;
+        let empty = self.stack() == Below::EMPTY;
         if empty {
-            self.set(chain.top(), chain.len(headers));
+            self.set(Below::new(chain.top(), chain.len(headers)));
         }
         self.leave();
         if empty {
@@ -200,8 +197,8 @@ impl Own {
             return NIL;
         }
         spin_while(|| self.busy.load(Ordering::Acquire) != 0);
-        let top = self.top.load(Ordering::Relaxed);
-        self.set(NIL, 0);
+        let top = self.stack().top();
+        self.set(Below::EMPTY);
         self.postpone();
         self.state.store(SHUT, Ordering::Relaxed);
         top
@@ -211,12 +208,12 @@ impl Own {
 
     /// How many blocks there are; exact when the owner is not at the stack.
     pub(super) fn len(&self) -> u32 {
-        self.len.load(Ordering::Relaxed)
+        self.stack().depth()
     }
 
     /// What the stack looks like. Equal answers mean that it holds the same blocks, though the owner may have had them
     /// meanwhile.
     pub(super) fn mark(&self) -> u64 {
-        u64::from(self.len()) << 32 | u64::from(self.top.load(Ordering::Relaxed))
+        self.stack().0
     }
 }

@@ -17,6 +17,12 @@ const NO_CLASS: ClassId = ClassId::MAX;
 /// The smallest class.
 const SMALLEST: usize = 256;
 
+/// Sizes up to 64 KiB are looked up in a table, in steps of so many bytes: all classes up to there are multiples of it.
+const GRANULE: usize = SMALLEST / 4;
+const GRANULES: usize = (64 << 10) / GRANULE;
+/// No class of the table.
+const NO_SMALL: u8 = u8::MAX;
+
 /// Of spans that several blocks share; what is stranded is less than that for each span in use.
 const LARGEST_SHARED_SPAN: usize = 64 << 10;
 
@@ -43,7 +49,9 @@ impl Shape {
 #[derive(Debug)]
 pub(super) struct Sizes {
     shapes: Vec<Shape>,
-    /// The class that serves each rung of the ladder; in place, for it is read by every reservation.
+    /// The class that serves so many granules; in place, for it is read by every reservation.
+    small: [u8; GRANULES + 1],
+    /// The class that serves each rung of the ladder.
     rungs: [ClassId; RUNGS],
     /// For each class the one to fall back to when a whole span of it does not fit.
     compact: Vec<Option<ClassId>>,
@@ -130,17 +138,35 @@ impl Sizes {
                     .map(|id| id as ClassId)
             })
             .collect();
-        Sizes {
+        let mut sizes = Sizes {
             shapes,
+            small: [NO_SMALL; GRANULES + 1],
             rungs,
             compact,
+        };
+        for granules in 1..=GRANULES {
+            let class = sizes.large_class_for(granules * GRANULE);
+            let class = class.and_then(|class| u8::try_from(class).ok());
+            sizes.small[granules] = class.unwrap_or(NO_SMALL);
+        }
+        sizes
+    }
+
+    /// The class that serves `n` > 0 bytes; a number beyond all classes where there is none.
+    #[inline]
+    pub(super) fn class_for(&self, n: usize) -> usize {
+        match self.small.get(n.div_ceil(GRANULE)) {
+            Some(&class) => usize::from(class),
+            None => self.large_class_for(n).map_or(usize::MAX, usize::from),
         }
     }
 
-    /// The class of the rung that serves `n` bytes. The last class may be smaller than its rung: the caller compares.
-    #[inline]
-    pub(super) fn class_for(&self, n: usize) -> Option<ClassId> {
-        self.rungs.get(rung(n)).copied()
+    #[inline(never)]
+    fn large_class_for(&self, n: usize) -> Option<ClassId> {
+        let class = *self.rungs.get(rung(n))?;
+        // The last class may be smaller than its rung.
+        let shape = self.shapes.get(usize::from(class))?;
+        (n <= shape.size).then_some(class)
     }
 
     pub(super) fn compact(&self, id: ClassId) -> Option<ClassId> {
@@ -164,9 +190,8 @@ mod tests {
 
     /// As `Arena::class_for` does it.
     fn class_for(sizes: &Sizes, n: usize) -> Option<ClassId> {
-        let id = sizes.class_for(n)?;
-        let shape = sizes.shapes.get(usize::from(id))?;
-        (n <= shape.size).then_some(id)
+        let id = sizes.class_for(n);
+        (id < sizes.len()).then_some(id as ClassId)
     }
 
     #[test]

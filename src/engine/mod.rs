@@ -357,9 +357,7 @@ impl Engine {
     /// From this thread's magazine, where there is one for `n` > 0 bytes.
     #[inline]
     fn obtain_fast(&self, n: usize) -> Option<Block> {
-        if n == 0 {
-            return None;
-        }
+        // There is no class for no bytes.
         let class = self.arena.class_for(n)?;
         class.pop_own().or_else(|| class.pop_shared())
     }

@@ -93,15 +93,11 @@ impl Engine {
     }
 
     fn link(block: &Block, next: Place) {
-        let header = block.header();
-        header.next.store(next as u32, Ordering::Relaxed);
-        header.depth.store((next >> 32) as u32, Ordering::Relaxed);
+        block.header().below.store(next, Ordering::Relaxed);
     }
 
     fn next_of(block: &Block) -> Place {
-        let header = block.header();
-        let class = u64::from(header.depth.load(Ordering::Relaxed));
-        class << 32 | u64::from(header.next.load(Ordering::Relaxed))
+        block.header().below.load(Ordering::Relaxed)
     }
 
     /// The last drop of a block that has to be cleaned. The caller keeps the pool.
