@@ -6,8 +6,9 @@
 //! A class is born shut and opened by the pool on its first drop in calm. `take` finds nothing in a shut class; blocks
 //! that are dropped go to the [`Owner`] instead.
 
+use std::alloc::{alloc, handle_alloc_error, Layout};
 use std::io;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
 use super::depot::{Access, Chains, Depot};
@@ -15,7 +16,7 @@ use super::header::{Block, Header, NIL};
 use super::magazine::{Magazine, Pushed};
 use super::own::Own;
 use super::sizes::{ClassId, Shape};
-use super::{Chain, Headers, Owner};
+use super::{Chain, Headers, Line, Owner};
 use crate::sync::{lock, seat, seat_if_any, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::sys::{barrier, Space, Spans, Table};
 
@@ -30,16 +31,20 @@ const MAGAZINES_PER_SHARD: usize = if cfg!(offheap_loom) { 1 } else { 2 };
 /// Blocks in a magazine's word, at most and at least.
 const MAGAZINE_CAP: (u32, u32) = if cfg!(offheap_loom) { (1, 2) } else { (2, 64) };
 
+/// What never changes comes first, then what all threads change, and the shards last: from a header to its thread's own stack there is
+/// but one pointer to follow. `S` is not a slice only while the class is made.
 #[derive(Debug)]
-pub(crate) struct Class {
-    shape: Shape,
-    id: ClassId,
+#[repr(C)]
+pub(crate) struct Class<S: ?Sized = [Shard]> {
+    /// How many shards there are, a power of two: so the length of `shards` can be had by a thin pointer.
+    count: usize,
     cap: u32,
-    shard_mask: usize,
-    shards: Box<[Shard]>,
+    id: ClassId,
+    shape: Shape,
     headers: Table<Header>,
     memory: Spans,
-    depot: Depot,
+    owner: OnceLock<OwnerPtr>,
+    depot: Line<Depot>,
     growth: Mutex<Growth>,
     /// Held while spans are being cleaned: the per-span counts in the headers are the cleaner's.
     cleaning: Mutex<()>,
@@ -47,13 +52,38 @@ pub(crate) struct Class {
     invalidated: AtomicU64,
     /// How often a block's era has wrapped.
     eras: AtomicU32,
-    owner: OnceLock<OwnerPtr>,
+    shards: S,
 }
 
 /// A magazine on cache lines of its own.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Shard(Magazine);
+pub(crate) type Shard = Line<Magazine>;
+
+/// The way from a header to its class: thin, which a reference to a class is not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClassPtr(NonNull<Class<[Shard; 0]>>);
+
+// SAFETY: only ever turned into a shared reference, and `Class` is `Sync`.
+unsafe impl Send for ClassPtr {}
+// SAFETY: as above.
+unsafe impl Sync for ClassPtr {}
+
+impl ClassPtr {
+    /// # Safety
+    ///
+    /// The class is there.
+    #[inline]
+    pub(super) unsafe fn as_ptr(self) -> *const Class {
+        // SAFETY: passed on from the caller; what comes before the shards is laid out alike, however many there are.
+        let count = unsafe { self.0.as_ref() }.count;
+        ptr::slice_from_raw_parts(self.0.as_ptr().cast::<Shard>(), count) as *const Class
+    }
+}
+
+impl From<&Class> for ClassPtr {
+    fn from(class: &Class) -> ClassPtr {
+        ClassPtr(NonNull::from(class).cast())
+    }
+}
 
 /// The state that only growing and cleaning change.
 #[derive(Debug)]
@@ -134,6 +164,34 @@ impl<'a> Bag<'a> {
     }
 }
 
+impl Class<[Shard; 0]> {
+    /// The same with as many shards as it says. The shards follow in the same allocation.
+    fn with_shards(self) -> Box<Class> {
+        let count = self.count;
+        let shards = Layout::array::<Shard>(count).expect("as many as cores");
+        let (layout, offset) = Layout::new::<Self>()
+            .extend(shards)
+            .expect("as many as cores");
+        let layout = layout.pad_to_align();
+        // SAFETY: the layout is not empty.
+        let start = unsafe { alloc(layout) };
+        if start.is_null() {
+            handle_alloc_error(layout);
+        }
+        // SAFETY: the allocation has room for the head and for `count` shards at `offset`, which is where `repr(C)` has them, and is laid out as
+        // the box will be when it is freed.
+        unsafe {
+            start.cast::<Self>().write(self);
+            for number in 0..count {
+                let shard = start.add(offset).cast::<Shard>().add(number);
+                shard.write(Line(Magazine::new()));
+            }
+            let class = ptr::slice_from_raw_parts_mut(start.cast::<Shard>(), count) as *mut Class;
+            Box::from_raw(class)
+        }
+    }
+}
+
 impl Class {
     pub(super) fn new(
         id: ClassId,
@@ -142,20 +200,20 @@ impl Class {
         space: &Space,
         headers: usize,
         memory: usize,
-    ) -> Class {
+    ) -> Box<Class> {
         let blocks = shape.spans * shape.per_span as usize;
         let (least, most) = MAGAZINE_CAP;
         let shards = shards.next_power_of_two() * MAGAZINES_PER_SHARD;
         let cap = (MAGAZINE_BYTES / 2 / shape.size).clamp(least as usize, most as usize) as u32;
-        Class {
-            shape,
-            id,
+        let head = Class {
+            count: shards,
             cap,
-            shard_mask: shards - 1,
-            shards: (0..shards).map(|_| Shard(Magazine::new())).collect(),
+            id,
+            shape,
             headers: Table::new(space, headers, blocks),
             memory: Spans::new(space, memory, shape.span(), shape.spans),
-            depot: Depot::new(),
+            owner: OnceLock::new(),
+            depot: Line(Depot::new()),
             growth: Mutex::new(Growth {
                 next: 0,
                 clean: NIL,
@@ -163,8 +221,9 @@ impl Class {
             cleaning: Mutex::new(()),
             invalidated: AtomicU64::new(0),
             eras: AtomicU32::new(0),
-            owner: OnceLock::new(),
-        }
+            shards: [],
+        };
+        head.with_shards()
     }
 
     /// # Safety
@@ -222,30 +281,29 @@ impl Class {
         &self.shards
     }
 
+    fn seats(&self) -> usize {
+        self.shards.len()
+    }
+
     /// This thread's magazine, and whether the thread has it to itself.
     fn magazine(&self) -> (&Magazine, bool) {
         let seat = seat();
-        let magazine = &self.shards[seat & self.shard_mask].0;
-        (magazine, seat <= self.shard_mask)
+        let magazine = &self.shards[seat & (self.seats() - 1)];
+        (magazine, seat < self.seats())
     }
 
-    /// The stack of its own that this thread may have, if it has a seat yet.
+    /// The stack of its own that the thread on this seat may have.
     #[inline]
-    fn own(&self) -> Option<&Own> {
-        let seat = seat_if_any();
-        if seat > self.shard_mask {
-            return None;
-        }
-        // SAFETY: the mask is the number of shards less one.
-        Some(&unsafe { self.shards.get_unchecked(seat) }.0.own)
+    fn own(&self, seat: usize) -> Option<&Own> {
+        Some(&self.shards.get(seat)?.own)
     }
 
     // ---- taking -------------------------------------------------------------------------------------------------
 
-    /// A block from this thread's own stack.
+    /// A block from the own stack of this thread, whose seat it is.
     #[inline]
-    pub(crate) fn pop_own(&self) -> Option<Block> {
-        self.own()?.pop(self.headers())
+    pub(crate) fn pop_own(&self, seat: usize) -> Option<Block> {
+        self.own(seat)?.pop(self.headers())
     }
 
     /// A block from this thread's magazine, which it may share with others.
@@ -269,7 +327,7 @@ impl Class {
     /// A block from another shard's magazine, with the batch that it stands on.
     pub(crate) fn steal(&self) -> Option<Block> {
         for shard in self.shards() {
-            let mut chains = shard.0.steal(self.headers()).into_iter().flatten();
+            let mut chains = shard.steal(self.headers()).into_iter().flatten();
             if let Some(batch) = chains.next() {
                 chains.for_each(|other| self.put_back(other));
                 return Some(self.split_batch(batch));
@@ -280,14 +338,14 @@ impl Class {
 
     /// Whether there are blocks that only their shards' owners can get at.
     pub(crate) fn is_owned(&self) -> bool {
-        self.shards().iter().any(|shard| shard.0.owned() > 0)
+        self.shards().iter().any(|shard| shard.owned() > 0)
     }
 
     /// Queues in the depot what the owners of shards have to themselves. Under the waiters' lock.
     pub(crate) fn disown_all(&self) {
         let stamp = self.owner().tick();
         self.take_owned(
-            |_, shard| shard.0.owned() > 0,
+            |_, shard| shard.owned() > 0,
             |chain| self.push_locked(chain, stamp),
         );
     }
@@ -296,13 +354,13 @@ impl Class {
     fn take_owned(&self, mut which: impl FnMut(usize, &Shard) -> bool, take: impl FnMut(Chain)) {
         let mut any = false;
         for (number, shard) in self.shards().iter().enumerate() {
-            any |= which(number, shard) && shard.0.disown();
+            any |= which(number, shard) && shard.disown();
         }
         if any {
             barrier::heavy();
             let shards = self.shards().iter();
             shards
-                .filter_map(|shard| shard.0.take_own(self.headers()))
+                .filter_map(|shard| shard.take_own(self.headers()))
                 .for_each(take);
         }
     }
@@ -347,14 +405,19 @@ impl Class {
     // ---- giving back --------------------------------------------------------------------------------------------
 
     /// Queues a block whose last handle has gone. Nothing of the pool may be touched after this.
-    #[inline]
     pub(crate) fn recycle(block: Block) {
+        Class::recycle_at(block, seat_if_any());
+    }
+
+    /// The same on a thread that sits there.
+    #[inline]
+    pub(super) fn recycle_at(block: Block, seat: usize) {
         // The block keeps its class alive until it is queued, and not a moment longer.
         let class: *const Class = block.header().class();
         // SAFETY: see above; the pool may be gone once the push has kept the block.
         let class = unsafe { &*class };
         if !class
-            .own()
+            .own(seat)
             .is_some_and(|own| own.try_push(&block, class.cap))
         {
             Class::recycle_slow(class, block);
@@ -440,15 +503,15 @@ impl Class {
         // All of them.
         self.shards()
             .iter()
-            .fold(false, |any, shard| shard.0.disown() | any)
+            .fold(false, |any, shard| shard.disown() | any)
     }
 
     /// Sends every drop and every reservation to the owner; what is queued gathers in the depot.
     pub(crate) fn shut(&self, stamp: u32) {
         // The depot last: until then magazines that spill still find it open, or come to the owner.
         for shard in self.shards() {
-            let own = shard.0.take_own(self.headers());
-            let words = shard.0.shut(self.headers());
+            let own = shard.take_own(self.headers());
+            let words = shard.shut(self.headers());
             for chain in words.into_iter().chain([own]).flatten() {
                 self.push_locked(chain, stamp);
             }
@@ -464,7 +527,7 @@ impl Class {
     pub(crate) fn open(&self) {
         self.depot.open();
         for shard in self.shards() {
-            shard.0.open();
+            shard.open();
         }
     }
 
@@ -507,7 +570,7 @@ impl Class {
     pub(crate) fn queued(&self) -> u64 {
         let headers = self.headers();
         let shards = self.shards().iter();
-        let blocks: u64 = shards.map(|shard| u64::from(shard.0.len(headers))).sum();
+        let blocks: u64 = shards.map(|shard| u64::from(shard.len(headers))).sum();
         (blocks + self.depot.len()) * self.shape.size as u64
     }
 
@@ -541,15 +604,12 @@ impl Class {
         let tick = self.owner().tick();
         let mut shards = self.shards().iter();
         while let Some(shard) = shards.next().filter(|_| more) {
-            for chain in shard.0.steal(headers).into_iter().flatten() {
+            for chain in shard.steal(headers).into_iter().flatten() {
                 more = take(chain, tick);
             }
         }
         if more {
-            self.take_owned(
-                |_, shard| shard.0.owned() > 0,
-                |chain| _ = take(chain, tick),
-            );
+            self.take_owned(|_, shard| shard.owned() > 0, |chain| _ = take(chain, tick));
         }
         Bag {
             class: self,
@@ -561,21 +621,21 @@ impl Class {
     /// `stamp` says since when they are taken to be untouched.
     pub(crate) fn settle(&self, idle: &mut Idle, stamp: u32) {
         idle.marks.resize(self.shards().len(), 0);
-        let untouched = |number: usize, shard: &Shard| shard.0.mark() == idle.marks[number];
+        let untouched = |number: usize, shard: &Shard| shard.mark() == idle.marks[number];
         let headers = self.headers();
         for (number, shard) in self.shards().iter().enumerate() {
             if untouched(number, shard) {
-                for chain in shard.0.steal(headers).into_iter().flatten() {
+                for chain in shard.steal(headers).into_iter().flatten() {
                     self.push_locked(chain, stamp);
                 }
             }
         }
         self.take_owned(
-            |number, shard| shard.0.owned() > 0 && untouched(number, shard),
+            |number, shard| shard.owned() > 0 && untouched(number, shard),
             |chain| self.push_locked(chain, stamp),
         );
         for (shard, seen) in self.shards().iter().zip(&mut idle.marks) {
-            *seen = shard.0.mark();
+            *seen = shard.mark();
         }
     }
 
@@ -770,6 +830,6 @@ impl Class {
     }
 
     pub(super) fn metadata(&self) -> usize {
-        size_of::<Class>() + self.headers.resident() + size_of_val(self.shards())
+        size_of_val(self) + self.headers.resident()
     }
 }

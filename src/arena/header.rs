@@ -45,10 +45,12 @@ use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 
-use super::class::Class;
+use super::class::{Class, ClassPtr};
 use super::keep::Keep;
 use super::weak::Weak;
-use crate::sync::{thread_number, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, NO_NUMBER};
+use crate::sync::{
+    seat_if_any, thread_number, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, NO_NUMBER,
+};
 
 /// What a handle to a small part of a block weighs.
 pub(super) const SMALL: u32 = 1;
@@ -110,16 +112,21 @@ impl Below {
     }
 }
 
+/// In this order: the first header of a class lies as far into its page as the block that users write to, and a load that follows
+/// such a store at the same offset waits for it. So what comes first is only ever stored on the fast path.
 #[derive(Debug)]
-#[cfg_attr(not(offheap_loom), repr(align(64)))]
+#[cfg_attr(not(offheap_loom), repr(C, align(64)))]
 pub(crate) struct Header {
+    /// Where the block was reserved: a `&'static Location`, null while nobody has it.
+    location: AtomicPtr<Location<'static>>,
     /// `{weight: 32 | marks: 4 | generation: 28}`: the weight of the handles, together with `own`, and how often the block was
     /// reclaimed.
     pub(super) state: AtomicU64,
-    /// Where the block was reserved: a `&'static Location`, null before the first lease.
-    location: AtomicPtr<Location<'static>>,
     /// Bytes that were asked for.
     requested: AtomicU64,
+    /// What is below this block in the stack or chain that it tops: see [`Below`]. Of an unclean block: the next such.
+    pub(crate) below: AtomicU64,
+    class: ClassPtr,
     /// When it was leased; of a chain's top block, when the chain came into the depot. In ticks of the pool.
     pub(crate) stamp: AtomicU32,
     /// The weight that owners have added. Only the owner stores it.
@@ -127,8 +134,6 @@ pub(crate) struct Header {
     /// The number of the thread that is the block's owner: the first one that clones a handle.
     owner: AtomicU32,
 
-    /// What is below this block in the stack or chain that it tops: see [`Below`]. Of an unclean block: the next such.
-    pub(crate) below: AtomicU64,
     /// The chain below this one in the depot, as a link; of a chain's top block only. Of a block that is being wiped: how far.
     pub(crate) chain: AtomicU32,
     /// How many blocks of the span are being cleaned; of a span's first block only, under the cleaning lock.
@@ -138,7 +143,6 @@ pub(crate) struct Header {
 
     /// The block's place in its class; its identity.
     index: u32,
-    class: ClassPtr,
 
     /// Under loom: touched by whoever holds the block alone, so that two at once are a data race that loom reports.
     #[cfg(offheap_loom)]
@@ -149,15 +153,6 @@ pub(crate) struct Header {
 #[cfg(offheap_loom)]
 unsafe impl Sync for Header {}
 
-/// The way from a header to its class.
-#[derive(Debug, Clone, Copy)]
-struct ClassPtr(NonNull<Class>);
-
-// SAFETY: only ever turned into a shared reference, and `Class` is `Sync`.
-unsafe impl Send for ClassPtr {}
-// SAFETY: as above.
-unsafe impl Sync for ClassPtr {}
-
 #[cfg(not(offheap_loom))]
 const _: () = assert!(size_of::<Header>() == 64);
 
@@ -167,15 +162,15 @@ impl Header {
             state: AtomicU64::new(NEXT_LEASE | if class.is_wiped() { ZERO } else { 0 }),
             location: AtomicPtr::new(ptr::null_mut()),
             requested: AtomicU64::new(0),
+            below: AtomicU64::new(0),
+            class: ClassPtr::from(class),
             stamp: AtomicU32::new(0),
             own: AtomicU32::new(0),
             owner: AtomicU32::new(0),
-            below: AtomicU64::new(0),
             chain: AtomicU32::new(NIL),
             in_span: AtomicU16::new(0),
             era: AtomicU16::new(0),
             index,
-            class: ClassPtr(NonNull::from(class)),
             #[cfg(offheap_loom)]
             alone: crate::sync::UnsafeCell::new(()),
         }
@@ -213,7 +208,7 @@ impl Header {
     #[inline]
     pub(crate) fn class(&self) -> &Class {
         // SAFETY: the class owns this header's table, so it is there as long as the header is.
-        unsafe { self.class.0.as_ref() }
+        unsafe { &*self.class.as_ptr() }
     }
 
     /// Whether this thread is the block's owner. The first thread that asks becomes it.
@@ -600,13 +595,13 @@ impl Drop for Handle {
     #[inline]
     fn drop(&mut self) {
         // By value, so that the buffer it is part of need not lie in memory.
-        Handle(self.0).release_fast();
+        Handle(self.0).release_at(seat_if_any());
     }
 }
 
 impl Handle {
     #[inline(never)]
-    fn release_fast(self) {
+    fn release_at(self, seat: usize) {
         if self.0.addr().get() & LIGHT != 0 {
             return self.release_slow();
         }
@@ -623,7 +618,7 @@ impl Handle {
         // This was the last handle, so no one else touches the state, and from here on a plain store will do.
         header.alone();
         header.vacate(next);
-        Class::recycle(Block(this.0));
+        Class::recycle_at(Block(this.0), seat);
     }
 
     #[inline(never)]

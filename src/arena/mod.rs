@@ -16,7 +16,7 @@ mod weak;
 use std::any::Any;
 use std::io;
 use std::marker::PhantomData;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::ptr::NonNull;
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
@@ -61,6 +61,20 @@ pub(crate) trait Owner: Send + Sync {
     fn end(self: Box<Self>);
 }
 
+/// Keeps what changes often off the cache lines of what is only read.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Line<T>(pub(crate) T);
+
+impl<T> Deref for Line<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 /// Gives one of an owner's `refs` back, and with the last of them the owner. Not a method: what `self` points to may be gone
 /// before this returns, even where someone else takes the last.
 ///
@@ -81,7 +95,7 @@ pub(crate) unsafe fn release(owner: NonNull<dyn Owner>) {
 #[derive(Debug)]
 pub(crate) struct Arena {
     // Before `space`: what is carved out of the address space goes before the address space does.
-    classes: Box<[Class]>,
+    classes: Box<[Box<Class>]>,
     sizes: Sizes,
     /// One bit for each class that has ever had memory. A pool has a hundred classes, and uses a few of them.
     touched: [AtomicU64; MAX_CLASSES / 64],
@@ -164,7 +178,7 @@ impl Arena {
     /// The class that serves `n` > 0 bytes, were the limit high enough for all classes; `None` above the largest.
     #[inline]
     pub(crate) fn class_for(&self, n: usize) -> Option<&Class> {
-        self.classes.get(self.sizes.class_for(n))
+        self.classes.get(self.sizes.class_for(n)).map(Box::as_ref)
     }
 
     #[inline]
@@ -177,8 +191,8 @@ impl Arena {
         self.sizes.compact(id).map(|id| self.class(id))
     }
 
-    pub(crate) fn classes(&self) -> &[Class] {
-        &self.classes
+    pub(crate) fn classes(&self) -> impl DoubleEndedIterator<Item = &Class> + ExactSizeIterator {
+        self.classes.iter().map(Box::as_ref)
     }
 
     /// The classes that have ever had memory.
@@ -191,7 +205,7 @@ impl Arena {
                 std::iter::from_fn(move || {
                     let bit = bits.checked_ilog2()?;
                     bits ^= 1 << bit;
-                    Some(&self.classes[number * 64 + bit as usize])
+                    Some(&*self.classes[number * 64 + bit as usize])
                 })
             })
     }

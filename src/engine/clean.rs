@@ -206,7 +206,7 @@ impl Engine {
         // Stamps are of the last time that someone looked at the clock, which each round does.
         let round = ticks / Self::ROUNDS + 1;
         let old = (ticks + round) as i32;
-        for (class, idle) in self.arena.classes().iter().zip(idle) {
+        for (class, idle) in self.arena.classes().zip(idle) {
             let above_floor = self.account.committed().saturating_sub(self.floor);
             if class.queued() == 0 || above_floor == 0 {
                 continue;

@@ -37,16 +37,18 @@ mod wait;
 
 use std::any::Any;
 use std::io;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::arena::{Arena, Block, Chain, Class, ClassId, Handle, Owner};
+use crate::arena::{Arena, Block, Chain, Class, ClassId, Handle, Line, Owner};
 use crate::budget::{wake, Account, Charge, Queue, WakeList};
 use crate::reclaim::{Bell, Gauge};
-use crate::sync::{lock, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::sync::{
+    lock, seat_if_any, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering,
+};
 use crate::sys::{self, barrier};
 
 pub(crate) use claim::Claim;
@@ -97,20 +99,6 @@ pub(crate) struct Engine {
     pub(crate) counters: Line<Counters>,
     #[cfg(offheap_loom)]
     life: life::Life,
-}
-
-/// Keeps what changes often off the cache lines of what every reservation reads.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct Line<T>(T);
-
-impl<T> Deref for Line<T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        &self.0
-    }
 }
 
 /// Events since the pool was built. All of them are off the fast path.
@@ -320,7 +308,7 @@ impl Engine {
     pub(crate) fn max_beside(&self, beside: u32) -> usize {
         let limit = self.account.limit().saturating_sub(beside);
         let fits = |class: &&Class| class.pages() <= limit;
-        let largest = self.arena.classes().iter().rev().find(fits);
+        let largest = self.arena.classes().rev().find(fits);
         largest.map_or(0, Class::size)
     }
 
@@ -337,7 +325,7 @@ impl Engine {
     /// picture.
     #[inline]
     pub(crate) fn obtain(&self, n: usize) -> Result<Block, Refused> {
-        match self.obtain_fast(n) {
+        match self.obtain_fast(n, seat_if_any()) {
             Some(block) => Ok(block),
             None => self.obtain_slow(n),
         }
@@ -348,18 +336,23 @@ impl Engine {
     /// A call, and what it answers fits a register: so whoever reserves gets a buffer that lies in registers too. A buffer that a call
     /// writes to memory, and its caller moves on at once, costs more than all that is done here: the processor can not forward two narrow stores
     /// to one wide load.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn lease_fast(&self, n: usize, site: Site) -> Option<Handle> {
-        let block = self.obtain_fast(n)?;
+        self.lease_at(n, site, seat_if_any())
+    }
+
+    #[inline(never)]
+    fn lease_at(&self, n: usize, site: Site, seat: usize) -> Option<Handle> {
+        let block = self.obtain_fast(n, seat)?;
         Some(block.lease(n, site, self.tick()))
     }
 
     /// From this thread's magazine, where there is one for `n` > 0 bytes.
     #[inline]
-    fn obtain_fast(&self, n: usize) -> Option<Block> {
+    fn obtain_fast(&self, n: usize, seat: usize) -> Option<Block> {
         // There is no class for no bytes.
         let class = self.arena.class_for(n)?;
-        class.pop_own().or_else(|| class.pop_shared())
+        class.pop_own(seat).or_else(|| class.pop_shared())
     }
 
     #[cold]
