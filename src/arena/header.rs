@@ -468,6 +468,16 @@ impl Handle {
         (class.at(header.index), class.size())
     }
 
+    /// The same of a handle that weighs as much as one to the whole block.
+    #[inline]
+    pub(crate) fn memory_of_whole(&self) -> (NonNull<u8>, usize) {
+        debug_assert_eq!(self.weight(), WHOLE);
+        // SAFETY: as in `header`; the lowest bit is not set.
+        let header = unsafe { self.0.as_ref() };
+        let class = header.class();
+        (class.at(header.index), class.size())
+    }
+
     /// Whether two handles are to the same block.
     #[inline]
     pub(crate) fn is_same_block(&self, other: &Handle) -> bool {

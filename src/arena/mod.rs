@@ -176,9 +176,16 @@ impl Arena {
     }
 
     /// The class that serves `n` > 0 bytes, were the limit high enough for all classes; `None` above the largest.
-    #[inline]
     pub(crate) fn class_for(&self, n: usize) -> Option<&Class> {
         self.classes.get(self.sizes.class_for(n)).map(Box::as_ref)
+    }
+
+    /// The same in a few instructions, but for no more than 64 KiB.
+    #[inline]
+    pub(crate) fn small_class_for(&self, n: usize) -> Option<&Class> {
+        self.classes
+            .get(self.sizes.small_class_for(n))
+            .map(Box::as_ref)
     }
 
     #[inline]

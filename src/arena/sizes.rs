@@ -155,13 +155,22 @@ impl Sizes {
     /// The class that serves `n` > 0 bytes; a number beyond all classes where there is none.
     #[inline]
     pub(super) fn class_for(&self, n: usize) -> usize {
-        match self.small.get(n.div_ceil(GRANULE)) {
-            Some(&class) => usize::from(class),
-            None => self.large_class_for(n).map_or(usize::MAX, usize::from),
+        match n.div_ceil(GRANULE) {
+            0..=GRANULES => self.small_class_for(n),
+            _ => self.large_class_for(n).map_or(usize::MAX, usize::from),
         }
     }
 
-    #[inline(never)]
+    /// The same, but for no more than 64 KiB.
+    #[inline]
+    pub(super) fn small_class_for(&self, n: usize) -> usize {
+        // Numbers so large that they wrap are as good as none.
+        let granules = n.wrapping_add(GRANULE - 1) / GRANULE;
+        self.small
+            .get(granules)
+            .map_or(usize::MAX, |&class| usize::from(class))
+    }
+
     fn large_class_for(&self, n: usize) -> Option<ClassId> {
         let class = *self.rungs.get(rung(n))?;
         // The last class may be smaller than its rung.

@@ -90,7 +90,7 @@ impl DirectBytesMut {
     /// The whole of a block that was just leased.
     #[inline]
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let (ptr, cap) = handle.memory();
+        let (ptr, cap) = handle.memory_of_whole();
         DirectBytesMut {
             ptr,
             len: 0,

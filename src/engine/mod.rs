@@ -325,34 +325,45 @@ impl Engine {
     /// picture.
     #[inline]
     pub(crate) fn obtain(&self, n: usize) -> Result<Block, Refused> {
-        match self.obtain_fast(n, seat_if_any()) {
+        match self.obtain_fast(n) {
             Some(block) => Ok(block),
             None => self.obtain_slow(n),
         }
     }
 
-    /// A lease from this thread's magazine, where there is one for `n` > 0 bytes.
+    /// From this thread's magazine, where there is one for `n` > 0 bytes.
+    fn obtain_fast(&self, n: usize) -> Option<Block> {
+        // There is no class for no bytes.
+        let class = self.arena.class_for(n)?;
+        class.pop_own(seat_if_any()).or_else(|| class.pop_shared())
+    }
+
+    /// A lease of that.
     ///
-    /// A call, and what it answers fits a register: so whoever reserves gets a buffer that lies in registers too. A buffer that a call
-    /// writes to memory, and its caller moves on at once, costs more than all that is done here: the processor can not forward two narrow stores
-    /// to one wide load.
+    /// What it answers fits a register, and so whoever reserves gets a buffer that lies in registers too. A buffer that a call writes to
+    /// memory, and that its caller moves on at once, costs more than all that is done here: processors can not forward two narrow
+    /// stores to one wide load.
     #[inline]
     pub(crate) fn lease_fast(&self, n: usize, site: Site) -> Option<Handle> {
+        // Here, since looking up a thread-local costs least in the program itself.
         self.lease_at(n, site, seat_if_any())
     }
 
+    /// The most usual case, in the fewest instructions: it calls nothing, and so has nothing to save.
     #[inline(never)]
     fn lease_at(&self, n: usize, site: Site, seat: usize) -> Option<Handle> {
-        let block = self.obtain_fast(n, seat)?;
-        Some(block.lease(n, site, self.tick()))
+        if let Some(class) = self.arena.small_class_for(n) {
+            if let Some(block) = class.pop_own(seat) {
+                return Some(block.lease(n, site, self.tick()));
+            }
+        }
+        self.lease_shared(n, site)
     }
 
-    /// From this thread's magazine, where there is one for `n` > 0 bytes.
-    #[inline]
-    fn obtain_fast(&self, n: usize, seat: usize) -> Option<Block> {
-        // There is no class for no bytes.
-        let class = self.arena.class_for(n)?;
-        class.pop_own(seat).or_else(|| class.pop_shared())
+    #[inline(never)]
+    fn lease_shared(&self, n: usize, site: Site) -> Option<Handle> {
+        let block = self.obtain_fast(n)?;
+        Some(block.lease(n, site, self.tick()))
     }
 
     #[cold]
