@@ -252,7 +252,7 @@ impl Magazine {
 
     /// The second half of `disown`.
     pub(super) fn take_own(&self, headers: Headers<'_>) -> Option<Chain> {
-        headers.some_chain(self.own.take())
+        self.own.take(headers)
     }
 
     /// Takes what is in the words and shuts them; `disown` comes before. Under the waiters' lock.

@@ -1,13 +1,15 @@
 //! The owner's stack: the part of a magazine that one thread changes without atomic operations.
 //!
-//! A thread that has a shard to itself (see [`seat`](crate::sync::seat)) soon gets its own stack there, which it changes by plain
-//! loads and stores: it says that it is *busy*, looks whether the stack is still *open*, changes it, and says that it
-//! is done. That is a lock whose owner pays no atomic operation for it. Whoever else wants it pays more: under the waiters' lock it
-//! *disowns* the stack, passes a [heavy fence](crate::sys::barrier), waits until the owner is not busy, and takes what is
-//! there. Either the owner saw that it is disowned, or its busy mark is seen. A stack that is not open is empty. It is
-//! opened again when its owner has pushed so often that the next disowning will have been paid for.
+//! A thread that has a shard to itself (see [`seat`](crate::sync::seat)) soon gets its own stack there, which is one word that it changes
+//! by plain loads and stores: it marks the word as *busy*, looks whether the stack is still *open*, and stores the new word, which
+//! is not busy. That is a lock whose owner pays no atomic operation for it. Whoever else wants the stack pays more: under the waiters'
+//! lock it *disowns* it, passes a [heavy fence](crate::sys::barrier), waits until the word is not busy, and takes the blocks that it
+//! says. Either the owner saw that it is disowned, or its mark is seen.
+//!
+//! The word of a stack that is not open means nothing: the owner may still store there what it read before. So it is emptied when the stack is
+//! opened, and that only its owner does, when it has pushed so often that the next disowning will have been paid for.
 
-use super::header::{Below, Block, NIL};
+use super::header::{Below, Block};
 use super::{Chain, Headers};
 use crate::sync::{spin_while, AtomicU32, AtomicU64, Ordering};
 use crate::sys::barrier;
@@ -16,19 +18,20 @@ use crate::sys::barrier;
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Own {
-    /// The owner is at the stack. Only the owner writes it.
-    busy: AtomicU32,
+    /// The blocks, see [`Below`], and whether the owner is at them. Only the owner writes it.
+    stack: AtomicU64,
     /// `SHUT`, `OPEN` or `DISOWNED`. Written under the waiters' lock.
     state: AtomicU32,
-    /// The blocks: see [`Below`]. The owner's while it is busy, and of whoever disowned the stack.
-    stack: AtomicU64,
     /// How often the owner has pushed to the words since the stack was last shut.
     pushes: AtomicU32,
     /// How many such pushes have to come before the stack is opened. Written under the waiters' lock.
     patience: AtomicU32,
 }
 
-/// The owner keeps away from its stack, which is empty.
+/// The owner is at the stack: a bit of the word that no depth has.
+const BUSY: u64 = 1 << 31;
+
+/// The owner keeps away from its stack.
 const SHUT: u32 = 0;
 const OPEN: u32 = 1;
 /// Someone is about to take what is there.
@@ -56,9 +59,8 @@ impl Own {
     /// Shut.
     pub(super) fn new() -> Self {
         Own {
-            busy: AtomicU32::new(0),
-            state: AtomicU32::new(SHUT),
             stack: AtomicU64::new(Below::EMPTY.0),
+            state: AtomicU32::new(SHUT),
             pushes: AtomicU32::new(0),
             patience: AtomicU32::new(PATIENCE.0),
         }
@@ -66,48 +68,39 @@ impl Own {
 
     // ---- by the owner -------------------------------------------------------------------------------------------
 
-    /// Whether the owner may go to its stack; if so it is busy until `leave`.
+    /// The blocks, if the owner may go to them: it is busy until `leave`.
     #[inline]
-    fn enter(&self) -> bool {
-        self.busy.store(1, Ordering::Relaxed);
-        // The other half of `disown` and `take`: they write the state, fence, and look at `busy`.
+    fn enter(&self) -> Option<Below> {
+        let stack = self.stack.load(Ordering::Relaxed);
+        self.stack.store(stack | BUSY, Ordering::Relaxed);
+        // The other half of `disown` and `take`: they write the state, fence, and look whether the word is busy.
         barrier::light();
-        // Acquire, for what whoever had disowned the stack did to it.
-        if self.state.load(Ordering::Acquire) == OPEN {
-            return true;
+        if self.state.load(Ordering::Relaxed) == OPEN {
+            return Some(Below(stack));
         }
-        self.leave();
-        false
+        self.leave(Below(stack));
+        None
     }
 
+    /// Leaves these blocks.
     #[inline]
-    fn leave(&self) {
+    fn leave(&self, stack: Below) {
         // Release, for whoever waits to take what is there. Once this is seen, the pool may be gone.
-        self.busy.store(0, Ordering::Release);
-    }
-
-    #[inline]
-    fn stack(&self) -> Below {
-        Below(self.stack.load(Ordering::Relaxed))
-    }
-
-    #[inline]
-    fn set(&self, stack: Below) {
-        self.stack.store(stack.0, Ordering::Relaxed);
+        self.stack.store(stack.0, Ordering::Release);
     }
 
     /// Queues a block where that is easily done; whether it was. If so the pool may be gone: nothing may be touched after it.
     #[inline]
     pub(super) fn try_push(&self, block: &Block, cap: u32) -> bool {
-        if !self.enter() {
+        let Some(below) = self.enter() else {
             return false;
-        }
-        let below = self.stack();
+        };
         let fits = below.depth() < cap;
-        if fits {
-            self.set(block.header().put_on(below));
-        }
-        self.leave();
+        self.leave(if fits {
+            block.header().put_on(below)
+        } else {
+            below
+        });
         fits
     }
 
@@ -116,45 +109,37 @@ impl Own {
         if self.try_push(&block, cap) {
             return OwnPushed::Kept;
         }
-        if !self.enter() {
+        let Some(full) = self.enter() else {
             return OwnPushed::Shut(block);
-        }
-        let full = headers.chain(self.stack().top());
-        self.set(block.header().put_on(Below::EMPTY));
-        self.leave();
-        OwnPushed::Full(full)
+        };
+        self.leave(block.header().put_on(Below::EMPTY));
+        OwnPushed::Full(headers.chain(full.top()))
     }
 
     /// Takes the hottest block.
     #[inline]
     pub(super) fn pop(&self, headers: Headers<'_>) -> Option<Block> {
-        if !self.enter() {
+        let stack = self.enter()?;
+        if stack == Below::EMPTY {
+            self.leave(stack);
             return None;
         }
-        let top = self.stack().top();
-        if top == NIL {
-            self.leave();
-            return None;
-        }
-        self.set(headers.header(top).below());
-        self.leave();
-        Some(headers.block(top))
+        self.leave(headers.header(stack.top()).below());
+        Some(headers.block(stack.top()))
     }
 
     /// Puts a chain into the empty stack, or gives it back.
     pub(super) fn fill(&self, headers: Headers<'_>, chain: Chain) -> Result<(), Chain> {
-        if !self.enter() {
-            return Err(chain);
-        }
-        let empty = self.stack() == Below::EMPTY;
-        if empty {
-            self.set(Below::new(chain.top(), chain.len(headers)));
-        }
-        self.leave();
-        if empty {
-            Ok(())
-        } else {
-            Err(chain)
+        match self.enter() {
+            None => Err(chain),
+            Some(Below::EMPTY) => {
+                self.leave(Below::new(chain.top(), chain.len(headers)));
+                Ok(())
+            }
+            Some(stack) => {
+                self.leave(stack);
+                Err(chain)
+            }
         }
     }
 
@@ -169,9 +154,12 @@ impl Own {
 
     // ---- under the waiters' lock --------------------------------------------------------------------------------
 
-    /// The stack is the owner's from now on.
+    /// The stack, which is empty, is the owner's from now on. By the owner.
     pub(super) fn open(&self) {
-        self.state.store(OPEN, Ordering::Release);
+        if self.state.load(Ordering::Relaxed) == SHUT {
+            self.leave(Below::EMPTY);
+            self.state.store(OPEN, Ordering::Relaxed);
+        }
     }
 
     /// The owner shall not ask again so soon.
@@ -192,28 +180,30 @@ impl Own {
     }
 
     /// Takes what is there if the stack was disowned. After the heavy fence, under the same lock.
-    pub(super) fn take(&self) -> u32 {
+    pub(super) fn take(&self, headers: Headers<'_>) -> Option<Chain> {
         if self.state.load(Ordering::Relaxed) != DISOWNED {
-            return NIL;
+            return None;
         }
-        spin_while(|| self.busy.load(Ordering::Acquire) != 0);
-        let top = self.stack().top();
-        self.set(Below::EMPTY);
+        spin_while(|| self.stack.load(Ordering::Acquire) & BUSY != 0);
+        let stack = self.stack.load(Ordering::Acquire);
         self.postpone();
         self.state.store(SHUT, Ordering::Relaxed);
-        top
+        headers.some_chain(Below(stack).top())
     }
 
     // ---- by anyone ----------------------------------------------------------------------------------------------
 
     /// How many blocks there are; exact when the owner is not at the stack.
     pub(super) fn len(&self) -> u32 {
-        self.stack().depth()
+        match self.state.load(Ordering::Relaxed) {
+            SHUT => 0,
+            _ => Below(self.mark()).depth(),
+        }
     }
 
     /// What the stack looks like. Equal answers mean that it holds the same blocks, though the owner may have had them
     /// meanwhile.
     pub(super) fn mark(&self) -> u64 {
-        self.stack().0
+        self.stack.load(Ordering::Relaxed) & !BUSY
     }
 }
