@@ -49,7 +49,9 @@ impl Pool {
     #[inline]
     pub fn reserve_owned(&self, n: usize) -> ReserveOwned {
         ReserveOwned {
-            wait: Wait::new(self.clone(), Claim::one(n, Location::caller())),
+            pool: self.clone(),
+            ask: Ask::new(n),
+            wait: None,
         }
     }
 
@@ -195,32 +197,66 @@ fn whole(granted: Option<Handle>) -> DirectBytesMut {
     granted.map_or(DirectBytesMut::new(), DirectBytesMut::from_handle)
 }
 
-impl<P: HasEngine + Borrow<Pool>> Wait<P> {
-    /// Waits for the one buffer that was asked for.
+/// What a future for one buffer asks for, and of which pool. It makes its [`Wait`] when it has to wait: one that does not writes little
+/// more than what is here.
+#[derive(Debug, Clone, Copy)]
+struct Ask {
+    n: usize,
+    site: &'static Location<'static>,
+}
+
+impl Ask {
+    #[track_caller]
     #[inline]
-    fn poll_one(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<DirectBytesMut, ReserveError>> {
-        match self.as_ref().at_once() {
-            Some(handle) => Poll::Ready(Ok(DirectBytesMut::from_handle(handle))),
-            None => self.poll_one_slow(cx),
+    fn new(n: usize) -> Ask {
+        Ask {
+            n,
+            site: Location::caller(),
+        }
+    }
+
+    /// The buffer, where it can be had without waiting and nothing waits yet.
+    ///
+    /// Always inlined, so that it stays in registers: see [`Engine::lease_fast`](crate::engine::Engine::lease_fast).
+    #[inline(always)]
+    fn at_once<T>(self, pool: &Pool, waiting: &Option<T>) -> Option<DirectBytesMut> {
+        match waiting {
+            None => pool
+                .engine()
+                .lease_fast(self.n, self.site)
+                .map(DirectBytesMut::from_handle),
+            Some(_) => None,
         }
     }
 
     #[inline(never)]
-    fn poll_one_slow(
-        self: Pin<&mut Self>,
+    fn poll<P: HasEngine + Borrow<Pool>>(
+        self,
+        pool: impl FnOnce() -> P,
+        mut wait: Pin<&mut Option<Wait<P>>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<DirectBytesMut, ReserveError>> {
-        let mut buffer = DirectBytesMut::new();
-        let this = self.into_ref();
-        let done = this.poll(cx, |granted| buffer = whole(granted));
-        Poll::Ready(match ready!(done) {
-            Ok(()) => Ok(buffer),
-            Err(why) => Err(this.pool().borrow().refuse(this.asked(), why)),
-        })
+        if wait.is_none() {
+            let claim = Claim::one(self.n, self.site);
+            wait.set(Some(Wait::new(pool(), claim)));
+        }
+        match wait.as_ref().as_pin_ref() {
+            Some(wait) => poll_one(wait, cx),
+            None => unreachable!("set above"),
+        }
     }
+}
+
+fn poll_one<P: HasEngine + Borrow<Pool>>(
+    wait: Pin<&Wait<P>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<DirectBytesMut, ReserveError>> {
+    let mut buffer = DirectBytesMut::new();
+    let done = wait.poll(cx, |granted| buffer = whole(granted));
+    Poll::Ready(match ready!(done) {
+        Ok(()) => Ok(buffer),
+        Err(why) => Err(wait.pool().borrow().refuse(wait.asked(), why)),
+    })
 }
 
 pin_project! {
@@ -228,10 +264,12 @@ pin_project! {
     #[derive(Debug)]
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct Reserve<'a> {
-        #[pin]
-        wait: Wait<&'a Pool>,
+        pool: &'a Pool,
+        ask: Ask,
         // How many bytes of the buffer are to be zero when it is handed out.
         zeroed: usize,
+        #[pin]
+        wait: Option<Wait<&'a Pool>>,
     }
 }
 
@@ -240,24 +278,38 @@ impl<'a> Reserve<'a> {
     #[inline]
     fn new(pool: &'a Pool, n: usize, zeroed: usize) -> Self {
         Reserve {
-            wait: Wait::new(pool, Claim::one(n, Location::caller())),
+            pool,
+            ask: Ask::new(n),
             zeroed,
+            wait: None,
         }
+    }
+
+    #[inline(never)]
+    fn poll_slow(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<DirectBytesMut, ReserveError>> {
+        let this = self.project();
+        let mut buffer = ready!(this.ask.poll(|| *this.pool, this.wait, cx))?;
+        if *this.zeroed > 0 {
+            buffer.resize(*this.zeroed, 0);
+        }
+        Poll::Ready(Ok(buffer))
     }
 }
 
 impl Future for Reserve<'_> {
     type Output = Result<DirectBytesMut, ReserveError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let zeroed = *this.zeroed;
-        let mut buffer = ready!(this.wait.poll_one(cx))?;
-        if zeroed > 0 {
-            buffer.resize(zeroed, 0);
+        if self.zeroed == 0 {
+            if let Some(buffer) = self.ask.at_once(self.pool, &self.wait) {
+                return Poll::Ready(Ok(buffer));
+            }
         }
-        Poll::Ready(Ok(buffer))
+        self.poll_slow(cx)
     }
 }
 
@@ -266,17 +318,23 @@ pin_project! {
     #[derive(Debug)]
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct ReserveOwned {
+        pool: Pool,
+        ask: Ask,
         #[pin]
-        wait: Wait<Pool>,
+        wait: Option<Wait<Pool>>,
     }
 }
 
 impl Future for ReserveOwned {
     type Output = Result<DirectBytesMut, ReserveError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().wait.poll_one(cx)
+        if let Some(buffer) = self.ask.at_once(&self.pool, &self.wait) {
+            return Poll::Ready(Ok(buffer));
+        }
+        let this = self.project();
+        this.ask.poll(|| this.pool.clone(), this.wait, cx)
     }
 }
 
@@ -384,25 +442,32 @@ impl PollReserve {
         cx: &mut Context<'_>,
         n: usize,
     ) -> Poll<Result<DirectBytesMut, ReserveError>> {
-        let site = Location::caller();
+        let ask = Ask::new(n);
+        if self.waiting != Some(n) {
+            self.cancel();
+            if let Some(buffer) = ask.at_once(&self.pool, &self.waiting) {
+                return Poll::Ready(Ok(buffer));
+            }
+        }
         let pool = &self.pool;
         let wait = self
             .wait
-            .get_or_insert_with(|| Box::pin(Wait::new(pool.clone(), Claim::one(n, site))));
-        if self.waiting != Some(n) {
-            wait.as_mut().ask(n, site);
+            .get_or_insert_with(|| Box::pin(Wait::new(pool.clone(), Claim::one(n, ask.site))));
+        if self.waiting.is_none() {
+            wait.as_mut().ask(n, ask.site);
             self.waiting = Some(n);
         }
-        let done = ready!(wait.as_mut().poll_one(cx));
+        let done = ready!(poll_one(wait.as_ref(), cx));
         self.waiting = None;
         Poll::Ready(done)
     }
 
     /// Gives up the place in the queue, or the grant.
     pub fn cancel(&mut self) {
-        self.waiting = None;
-        if let Some(wait) = &mut self.wait {
-            wait.as_mut().ask(0, Location::caller());
+        if self.waiting.take().is_some() {
+            if let Some(wait) = &mut self.wait {
+                wait.as_mut().ask(0, Location::caller());
+            }
         }
     }
 }

@@ -29,7 +29,9 @@ pub(crate) enum Status {
 #[derive(Debug)]
 pub(crate) struct Node<T> {
     status: AtomicU8,
-    links: UnsafeCell<Links<T>>,
+    /// Written by `push_back`: a reservation that does not wait shall not pay for moving them. Nothing in them has to be dropped once the
+    /// node has left the queue.
+    links: UnsafeCell<MaybeUninit<Links<T>>>,
     payload: UnsafeCell<T>,
     _pinned: PhantomPinned,
 }
@@ -41,9 +43,9 @@ struct Links<T> {
     waker: Option<Waker>,
     /// Bytes that are waited for.
     weight: u64,
-    /// When the node joined the queue; written by `push_back`.
+    /// When the node joined the queue.
     #[cfg(feature = "_waits")]
-    joined: MaybeUninit<std::time::Instant>,
+    joined: std::time::Instant,
 }
 
 // SAFETY: the cells are governed by the status and the lock as the module says; wakers and payload are `Send`.
@@ -56,14 +58,7 @@ impl<T> Node<T> {
     pub(crate) fn new(payload: T) -> Self {
         Node {
             status: AtomicU8::new(Status::Idle as u8),
-            links: UnsafeCell::new(Links {
-                prev: None,
-                next: None,
-                waker: None,
-                weight: 0,
-                #[cfg(feature = "_waits")]
-                joined: MaybeUninit::uninit(),
-            }),
+            links: UnsafeCell::new(MaybeUninit::uninit()),
             payload: UnsafeCell::new(payload),
             _pinned: PhantomPinned,
         }
@@ -100,7 +95,7 @@ impl<T> Node<T> {
         debug_assert_eq!(self.status(), Status::Done);
         self.links
             // SAFETY: outside the queue only the owner touches the links, and a node that is done went through `push_back`.
-            .with_mut(|links| unsafe { (*links).joined.assume_init() })
+            .with_mut(|links| unsafe { (*links).assume_init_ref() }.joined)
     }
 
     /// Makes the node usable for another wait.
@@ -159,13 +154,14 @@ impl<T> Queue<T> {
         let this = NonNull::from(node);
         node.links.with_mut(|links| {
             // SAFETY: the lock is held (we have the queue) and the node is its owner's until it is linked.
-            let links = unsafe { &mut *links };
-            links.prev = self.tail;
-            links.next = None;
-            links.waker = Some(waker);
-            links.weight = weight;
-            #[cfg(feature = "_waits")]
-            links.joined.write(std::time::Instant::now());
+            unsafe { &mut *links }.write(Links {
+                prev: self.tail,
+                next: None,
+                waker: Some(waker),
+                weight,
+                #[cfg(feature = "_waits")]
+                joined: std::time::Instant::now(),
+            });
         });
         match self.tail {
             // SAFETY: a linked node stays valid until it is unlinked.
@@ -179,8 +175,9 @@ impl<T> Queue<T> {
     }
 
     fn links<R>(node: &Node<T>, f: impl FnOnce(&mut Links<T>) -> R) -> R {
-        // SAFETY: callers are methods of the queue, so the lock is held, and the node is linked or being unlinked.
-        node.links.with_mut(|links| f(unsafe { &mut *links }))
+        node.links
+            // SAFETY: callers are methods of the queue, so the lock is held, and the node is linked or being unlinked: it went through `push_back`.
+            .with_mut(|links| f(unsafe { (*links).assume_init_mut() }))
     }
 
     /// The payload of the reservation that is next.
@@ -208,12 +205,8 @@ impl<T> Queue<T> {
                 return;
             };
             let (weight, joined);
-            (next, weight, joined) = Self::links(node, |links| {
-                // SAFETY: a linked node went through `push_back`, which wrote it.
-                (links.next, links.weight, unsafe {
-                    links.joined.assume_init()
-                })
-            });
+            (next, weight, joined) =
+                Self::links(node, |links| (links.next, links.weight, links.joined));
             // SAFETY: under the lock, a linked node's payload is the queue's.
             node.payload
                 .with_mut(|payload| f(unsafe { &*payload }, weight, joined));

@@ -103,15 +103,6 @@ impl Claim {
         self.beside
     }
 
-    /// Of a claim for one buffer that has not been granted: how large it is to be, and for whom.
-    #[inline]
-    pub(super) fn single(&self) -> Option<(usize, Site)> {
-        match self.asked {
-            Asked::One(n, None) => Some((n, self.site)),
-            _ => None,
-        }
-    }
-
     /// The line of code that asks.
     #[cfg(feature = "inspector")]
     pub(super) fn site(&self) -> Site {

@@ -67,19 +67,6 @@ impl<P: HasEngine> Wait<P> {
         unsafe { self.node.payload(|claim| claim.bytes()) }
     }
 
-    /// The one block that is asked for, from this thread's magazine, where nobody has asked for it yet.
-    #[inline]
-    pub(crate) fn at_once(self: Pin<&Self>) -> Option<Handle> {
-        if self.node.status() != Status::Idle {
-            return None;
-        }
-        // SAFETY: an idle node is its owner's.
-        unsafe {
-            self.node
-                .payload(|claim| self.pool.engine().obtain_at_once(claim))
-        }
-    }
-
     /// Waits for the grants and passes each to `f`, in order.
     pub(crate) fn poll(
         self: Pin<&Self>,
@@ -208,13 +195,6 @@ impl<P: HasEngine> Drop for Wait<P> {
 }
 
 impl Engine {
-    /// What a claim for one buffer asks for, from this thread's magazine. The claim does not keep it.
-    #[inline]
-    fn obtain_at_once(&self, claim: &Claim) -> Option<Handle> {
-        let (n, site) = claim.single()?;
-        self.lease_fast(n, site)
-    }
-
     /// All that the claim asks for, without waiting; on failure nothing is held.
     fn obtain_claim(&self, claim: &mut Claim) -> Result<(), Refused> {
         claim.plan(self.arena());
