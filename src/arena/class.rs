@@ -570,7 +570,7 @@ impl Class {
     pub(crate) fn queued(&self) -> u64 {
         let headers = self.headers();
         let shards = self.shards().iter();
-        let blocks: u64 = shards.map(|shard| u64::from(shard.len(headers))).sum();
+        let blocks: u64 = shards.map(|shard| shard.len(headers)).sum();
         (blocks + self.depot.len()) * self.shape.size as u64
     }
 

@@ -213,9 +213,8 @@ impl<'a> Chains<'a> {
         let mut count = 0;
         let mut link = self.top;
         while link != NIL {
-            let header = self.headers.header(link);
-            count += u64::from(header.below().depth() + 1);
-            link = header.chain.load(Ordering::Relaxed);
+            count += u64::from(self.headers.depth(link));
+            link = self.headers.header(link).chain.load(Ordering::Relaxed);
         }
         count
     }

@@ -304,9 +304,9 @@ impl Magazine {
     }
 
     /// How many blocks are queued here, roughly while others push and pop.
-    pub(super) fn len(&self, headers: Headers<'_>) -> u32 {
+    pub(super) fn len(&self, headers: Headers<'_>) -> u64 {
         let words = [&self.hot, &self.spare].map(|word| headers.depth(word.load().top()));
-        words[0] + words[1] + self.owned()
+        words.map(u64::from).iter().sum::<u64>() + u64::from(self.owned())
     }
 
     /// Changes whenever anything happens to the magazine.

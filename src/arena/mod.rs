@@ -306,7 +306,8 @@ impl<'a> Headers<'a> {
         if link == NIL {
             return 0;
         }
-        self.header(link).below().depth() + 1
+        // Where others are at the stack as well, this may be anything: whoever acts on it finds out by a CAS.
+        self.header(link).below().depth().wrapping_add(1)
     }
 
     /// Takes ownership of a block whose link was just taken out of a word or chain.

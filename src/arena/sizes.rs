@@ -19,7 +19,12 @@ const SMALLEST: usize = 256;
 
 /// Sizes up to 64 KiB are looked up in a table, in steps of so many bytes: all classes up to there are multiples of it.
 const GRANULE: usize = SMALLEST / 4;
-const GRANULES: usize = (64 << 10) / GRANULE;
+/// (Under loom less: stacks are small there.)
+const GRANULES: usize = (if cfg!(offheap_loom) {
+    8 << 10
+} else {
+    64 << 10
+}) / GRANULE;
 /// No class of the table.
 const NO_SMALL: u8 = u8::MAX;
 
@@ -161,7 +166,7 @@ impl Sizes {
         }
     }
 
-    /// The same, but for no more than 64 KiB.
+    /// The same, but only for what is in the table.
     #[inline]
     pub(super) fn small_class_for(&self, n: usize) -> usize {
         // Numbers so large that they wrap are as good as none.

@@ -93,11 +93,13 @@ impl Engine {
     }
 
     fn link(block: &Block, next: Place) {
-        block.header().below.store(next, Ordering::Relaxed);
+        // The link where a link is expected, for those who still look at the block as a part of a stack.
+        let below = next.rotate_left(32);
+        block.header().below.store(below, Ordering::Relaxed);
     }
 
     fn next_of(block: &Block) -> Place {
-        block.header().below.load(Ordering::Relaxed)
+        block.header().below.load(Ordering::Relaxed).rotate_left(32)
     }
 
     /// The last drop of a block that has to be cleaned. The caller keeps the pool.
