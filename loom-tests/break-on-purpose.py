@@ -271,7 +271,7 @@ def main():
                 if text.count(there) != 1:
                     sys.exit(f"{model}: {file} has changed, and with it the line to break:\n{there}")
                 (tree / file).write_text(text.replace(there, broken))
-            command = ["cargo", "test", "-q", "-p", "offheap-loom-tests", "--", model]
+            command = ["cargo", "test", "-q", "-p", "offheap-loom-tests", "--", model, "--nocapture"]
             try:
                 done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=300)
                 built = "could not compile" not in done.stderr

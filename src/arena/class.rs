@@ -432,6 +432,8 @@ impl Class {
         let class = unsafe { &*class };
         let headers = class.headers();
         let pushed = match class.magazine() {
+            // Then so is the owner's stack.
+            (magazine, _) if !magazine.is_open() => Pushed::Shut(Chain::of(block)),
             (magazine, false) => magazine.push(headers, block, class.cap),
             (magazine, true) => match magazine.push_owned(headers, block, class.cap) {
                 Pushed::Due(block) => class.push_due(magazine, block),

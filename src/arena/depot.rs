@@ -47,7 +47,7 @@ impl Depot {
     ) -> Result<(), Chain> {
         let top = headers.header(chain.top());
         let count = u64::from(chain.len(headers));
-        top.stamp.store(stamp, Ordering::Relaxed);
+        top.set_stamp(stamp);
         let mut seen = self.word.load();
         if !Self::may(seen, access) {
             return Err(chain);
@@ -87,7 +87,7 @@ impl Depot {
     /// Takes the newest chain, and its stamp. Under the waiters' lock.
     pub(super) fn pop_locked(&self, headers: Headers<'_>) -> Option<(Chain, u32)> {
         let chain = self.pop(headers, Access::Locked)?;
-        let stamp = headers.header(chain.top()).stamp.load(Ordering::Relaxed);
+        let stamp = headers.header(chain.top()).stamp();
         Some((chain, stamp))
     }
 
@@ -119,7 +119,7 @@ impl Depot {
     /// The newest chain's stamp.
     pub(super) fn top_stamp(&self, headers: Headers<'_>) -> Option<u32> {
         let top = self.word.load().top();
-        (top != NIL).then(|| headers.header(top).stamp.load(Ordering::Relaxed))
+        (top != NIL).then(|| headers.header(top).stamp())
     }
 
     /// Sends everyone but holders of the waiters' lock away; what is queued stays. Under that lock.
@@ -156,7 +156,7 @@ impl<'a> Chains<'a> {
 
     pub(super) fn push(&mut self, chain: Chain, stamp: u32) {
         let header = self.headers.header(chain.top());
-        header.stamp.store(stamp, Ordering::Relaxed);
+        header.set_stamp(stamp);
         header.chain.store(self.top, Ordering::Relaxed);
         self.top = chain.into_top();
     }
@@ -169,7 +169,7 @@ impl<'a> Chains<'a> {
         let header = self.headers.header(self.top);
         let chain = self.headers.chain(self.top);
         self.top = header.chain.load(Ordering::Relaxed);
-        Some((chain, header.stamp.load(Ordering::Relaxed)))
+        Some((chain, header.stamp()))
     }
 
     /// Keeps the chains up to the first whose stamp is `old`, and answers the others.
@@ -178,7 +178,7 @@ impl<'a> Chains<'a> {
         let mut link = self.top;
         while link != NIL {
             let header = self.headers.header(link);
-            if old(header.stamp.load(Ordering::Relaxed)) {
+            if old(header.stamp()) {
                 break;
             }
             above = Some(header);

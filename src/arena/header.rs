@@ -127,12 +127,11 @@ pub(crate) struct Header {
     /// What is below this block in the stack or chain that it tops: see [`Below`]. Of an unclean block: the next such.
     pub(crate) below: AtomicU64,
     class: ClassPtr,
-    /// When it was leased; of a chain's top block, when the chain came into the depot. In ticks of the pool.
-    pub(crate) stamp: AtomicU32,
+    /// `{number of the thread that is the block's owner: 32 | birth: 32}`. The owner is the first one that clones a handle. When the block was
+    /// leased, or, of a chain's top block, when the chain came into the depot, in ticks of the pool.
+    owner: AtomicU64,
     /// The weight that owners have added. Only the owner stores it.
     own: AtomicU32,
-    /// The number of the thread that is the block's owner: the first one that clones a handle.
-    owner: AtomicU32,
 
     /// The chain below this one in the depot, as a link; of a chain's top block only. Of a block that is being wiped: how far.
     pub(crate) chain: AtomicU32,
@@ -164,9 +163,8 @@ impl Header {
             requested: AtomicU64::new(0),
             below: AtomicU64::new(0),
             class: ClassPtr::from(class),
-            stamp: AtomicU32::new(0),
+            owner: AtomicU64::new(0),
             own: AtomicU32::new(0),
-            owner: AtomicU32::new(0),
             chain: AtomicU32::new(NIL),
             in_span: AtomicU16::new(0),
             era: AtomicU16::new(0),
@@ -215,19 +213,32 @@ impl Header {
     #[inline]
     fn is_ours(&self) -> bool {
         let thread = thread_number();
-        match self.owner.load(Ordering::Relaxed) {
-            NOBODY => self.adopt(thread),
+        let owner = self.owner.load(Ordering::Relaxed);
+        match (owner >> 32) as u32 {
+            NOBODY => self.adopt(owner, thread),
             owner => owner == thread,
         }
     }
 
     #[cold]
-    fn adopt(&self, thread: u32) -> bool {
+    fn adopt(&self, nobody: u64, thread: u32) -> bool {
+        let ours = u64::from(thread) << 32 | nobody;
         let adopt = || {
             self.owner
-                .compare_exchange(NOBODY, thread, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange(nobody, ours, Ordering::Relaxed, Ordering::Relaxed)
         };
         thread != NO_NUMBER && adopt().is_ok()
+    }
+
+    /// When the block was leased, or its chain queued.
+    pub(crate) fn stamp(&self) -> u32 {
+        self.owner.load(Ordering::Relaxed) as u32
+    }
+
+    /// The block has no owner, and is so old.
+    #[inline]
+    pub(crate) fn set_stamp(&self, tick: u32) {
+        self.owner.store(u64::from(tick), Ordering::Relaxed);
     }
 
     /// The caller holds the block alone.
@@ -254,6 +265,18 @@ impl Header {
         if next as u32 & GENERATION == 0 {
             self.wrapped();
         }
+    }
+
+    /// A handle goes that is not the last, as `state` says.
+    ///
+    /// Others may be the last from here on, and the header may be gone: so that this is not the last handle has to be known before, of the
+    /// very `state` that changes.
+    #[inline]
+    fn release(&self, state: u64, weight: u32) -> Result<u64, u64> {
+        let less = state.wrapping_sub(u64::from(weight) << 32);
+        // Release: what was done with the memory, for the last one.
+        self.state
+            .compare_exchange_weak(state, less, Ordering::Release, Ordering::Acquire)
     }
 
     /// Nobody has the block from here on. For whoever holds it alone.
@@ -304,7 +327,7 @@ impl Header {
         Some(Lease {
             // SAFETY: null or from a `&'static Location`: only `Block::lease` and `vacate` store it.
             location: unsafe { location.as_ref() }?,
-            birth: self.stamp.load(Ordering::Relaxed),
+            birth: self.stamp(),
             only_small: (1..WHOLE).contains(&weight),
         })
     }
@@ -361,8 +384,7 @@ impl Block {
             "leased twice"
         );
         header.requested.store(n as u64, Ordering::Relaxed);
-        header.stamp.store(tick, Ordering::Relaxed);
-        header.owner.store(NOBODY, Ordering::Relaxed);
+        header.set_stamp(tick);
         header
             .location
             .store(ptr::from_ref(location).cast_mut(), Ordering::Relaxed);
@@ -610,25 +632,41 @@ impl Drop for Handle {
 }
 
 impl Handle {
+    /// The most usual case, in the fewest instructions: the last handle goes, and there is nothing else to do.
     #[inline(never)]
     fn release_at(self, seat: usize) {
-        if self.0.addr().get() & LIGHT != 0 {
-            return self.release_slow();
+        if self.weight() != WHOLE {
+            return self.release_shared();
         }
         let this = ManuallyDrop::new(self);
-        // SAFETY: this is the handle's pointer, which has no bit set that is not the address's.
+        // SAFETY: as in `header`; the lowest bit is not set.
         let header = unsafe { this.0.as_ref() };
         let state = header.state.load(Ordering::Acquire);
         // The count goes to the next lease, so it stays. One branch for all: that this is not the last handle, that there are marks, and
         // that the generation runs over into them.
         let next = state.wrapping_add(1);
         if header.weight(next) ^ WHOLE | (next & MARKS) as u32 != 0 {
-            return ManuallyDrop::into_inner(this).release_slow();
+            return ManuallyDrop::into_inner(this).release_shared();
         }
         // This was the last handle, so no one else touches the state, and from here on a plain store will do.
         header.alone();
         header.vacate(next);
         Class::recycle_at(Block(this.0), seat);
+    }
+
+    /// The next most usual: there are others.
+    #[inline(never)]
+    fn release_shared(self) {
+        let this = ManuallyDrop::new(self);
+        let header = this.header();
+        let weight = this.weight();
+        let state = header.state.load(Ordering::Acquire);
+        if header.weight(state) == weight
+            || state & (WEAK | SOFT) != 0
+            || header.release(state, weight).is_err()
+        {
+            ManuallyDrop::into_inner(this).release_slow();
+        }
     }
 
     #[inline(never)]
@@ -655,15 +693,7 @@ impl Handle {
             if state & (WEAK | SOFT) != 0 {
                 return self.release_marked();
             }
-            // Others may be the last from here on, and the header may be gone: so that this is not the last handle has to be known
-            // before, of the very `state` that changes. Release: what was done with the memory, for the last one.
-            let less = state.wrapping_sub(u64::from(weight) << 32);
-            match header.state.compare_exchange_weak(
-                state,
-                less,
-                Ordering::Release,
-                Ordering::Acquire,
-            ) {
+            match header.release(state, weight) {
                 Ok(_) => return None,
                 Err(now) => state = now,
             }

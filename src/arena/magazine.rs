@@ -266,6 +266,11 @@ impl Magazine {
         self.spare.set_open(true);
     }
 
+    /// Whether the words take pushes.
+    pub(super) fn is_open(&self) -> bool {
+        self.hot.load().is_open()
+    }
+
     /// Answers the owner, who was told that its stack is due: whether it gets it. Under the waiters' lock.
     pub(super) fn give_own(&self, yes: bool) {
         if yes {

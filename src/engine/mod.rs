@@ -580,11 +580,12 @@ impl Engine {
         let Some(claim) = state.queue.head() else {
             return Err(chain);
         };
-        let Some(want) = claim.wants().filter(|want| {
-            want.class.is_none() && self.candidates(*want).any(|own| own.id() == class.id())
-        }) else {
+        let Some(want) = claim.wants().filter(|want| want.class.is_none()) else {
             return Err(chain);
         };
+        if !self.candidates(want).any(|own| own.id() == class.id()) {
+            return Err(chain);
+        }
         claim.accept(want, class.only(chain)?, self.tick());
         self.counters.handed_over.fetch_add(1, Ordering::Relaxed);
         Ok(state.queue.finish_head())
@@ -846,13 +847,24 @@ impl Owner for Engine {
         let mut state = lock(&self.state);
         match self.hand_over(&mut state, class, chain) {
             Ok(waker) => {
-                if self.is_next_alike(&mut state, class) {
+                if state.queue.is_empty() && !state.orphaned {
+                    // Nobody is left to be served, or to be called.
+                    self.settle(&mut state);
+                    let ring = std::mem::take(&mut state.ring);
                     drop(state);
+                    waker.into_iter().for_each(wake);
+                    if ring {
+                        self.bell.ring();
+                    }
+                    self.note_pressure();
+                } else if self.is_next_alike(&mut state, class) {
+                    drop(state);
+                    waker.into_iter().for_each(wake);
                 } else {
                     state.news = true;
                     self.conclude(state);
+                    waker.into_iter().for_each(wake);
                 }
-                waker.into_iter().for_each(wake);
             }
             Err(chain) => {
                 let bytes = class.chain_bytes(&chain);
