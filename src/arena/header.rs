@@ -1,9 +1,9 @@
 //! The block header: what the pool knows of one block, out of band, on a cache line of its own.
 //!
-//! A header is in one of two hands. While its block is *live*, `state` counts the handles and the lease fields say
-//! who has it. While it is *queued* or *clean*, `state` has no references and the link fields belong to the stack,
-//! chain or bag that holds the block. The two sets of fields do not overlap, so that an observer may read either at
-//! any time: what it reads may be stale, never torn.
+//! A header is in one of two hands. While its block is *live*, `location` says who has it and `state` counts the handles. While it is
+//! *queued* or *clean*, there is no `location`, `state` has the count of the next lease already, and the link fields belong to the stack,
+//! chain or bag that holds the block. The two sets of fields do not overlap (but for the stamp), so that an observer may read either at any
+//! time: what it reads may be stale, never torn.
 //!
 //! # Counting handles
 //!
