@@ -504,3 +504,41 @@ pub(crate) fn unpark_this_thread() -> Waker {
 
     Waker::from(Arc::new(Unpark(thread::current())))
 }
+
+#[cfg(all(test, not(offheap_loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::LOCKS;
+
+    fn locks(f: impl FnOnce()) -> u64 {
+        let before = LOCKS.get();
+        f();
+        LOCKS.get() - before
+    }
+
+    /// Invariant 10: a drop takes no lock in calm, and one under pressure.
+    #[test]
+    fn locks_of_a_drop() {
+        const N: usize = 16 << 10;
+        let pool = Pool::builder().limit(8 * N).build().unwrap();
+        let fill = || -> Vec<_> { std::iter::from_fn(|| pool.try_reserve(N).ok()).collect() };
+        // The first drop opens the class; after some more the thread gets its own stack.
+        (0..100).for_each(|_| drop(fill()));
+        let calm = fill();
+        assert_eq!(calm.len(), 8);
+        assert_eq!(locks(|| drop(calm)), 0);
+
+        let mut held = fill();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut waiters: Vec<_> = (0..held.len()).map(|_| Box::pin(pool.reserve(N))).collect();
+        for waiter in &mut waiters {
+            assert!(waiter.as_mut().poll(&mut cx).is_pending());
+        }
+        while let Some(buffer) = held.pop() {
+            assert_eq!(locks(|| drop(buffer)), 1, "{} held", held.len());
+        }
+        for waiter in &mut waiters {
+            assert!(waiter.as_mut().poll(&mut cx).is_ready());
+        }
+    }
+}

@@ -205,9 +205,17 @@ mod imp {
 
 pub(crate) use imp::*;
 
+#[cfg(all(test, not(offheap_loom)))]
+thread_local! {
+    /// How often this thread has taken a lock.
+    pub(crate) static LOCKS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// Locks, and ignores poison: no user code runs under our locks, and every critical section is complete or unstarted.
 #[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    #[cfg(all(test, not(offheap_loom)))]
+    LOCKS.with(|locks| locks.set(locks.get() + 1));
     match mutex.lock() {
         Ok(guard) => guard,
         Err(poisoned) => poisoned.into_inner(),
