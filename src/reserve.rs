@@ -229,7 +229,7 @@ impl Ask {
         }
     }
 
-    #[inline(never)]
+    #[inline]
     fn poll<P: HasEngine + Borrow<Pool>>(
         self,
         pool: impl FnOnce() -> P,
@@ -247,6 +247,7 @@ impl Ask {
     }
 }
 
+#[inline]
 fn poll_one<P: HasEngine + Borrow<Pool>>(
     wait: Pin<&Wait<P>>,
     cx: &mut Context<'_>,

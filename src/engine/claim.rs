@@ -204,6 +204,7 @@ impl Claim {
         self.refused = Some(why);
     }
 
+    #[inline]
     pub(super) fn take_refusal(&mut self) -> Option<Refused> {
         self.refused.take()
     }
@@ -229,6 +230,7 @@ impl Claim {
     }
 
     /// Passes each grant to `f`, in the order of the sizes; none for zero bytes.
+    #[inline]
     pub(super) fn hand_out(&mut self, mut f: impl FnMut(Option<Handle>)) {
         match &mut self.asked {
             Asked::One(_, grant) => f(grant.take()),

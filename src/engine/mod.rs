@@ -38,7 +38,7 @@ mod wait;
 use std::any::Any;
 use std::io;
 use std::ops::Range;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -559,7 +559,7 @@ impl Engine {
             self.account.set_pressed(pressed);
             if pressed {
                 self.shut_all(state);
-            } else if state.asleep && self.arena.queued() > 0 {
+            } else if state.asleep && self.is_queued_in_depots() {
                 state.asleep = false;
                 state.ring = true;
             }
@@ -583,12 +583,32 @@ impl Engine {
         let Some(want) = claim.wants().filter(|want| want.class.is_none()) else {
             return Err(chain);
         };
-        if !self.candidates(want).any(|own| own.id() == class.id()) {
+        if !self.serves(class, want) {
             return Err(chain);
         }
         claim.accept(want, class.only(chain)?, self.tick());
-        self.counters.handed_over.fetch_add(1, Ordering::Relaxed);
+        self.count_handed_over();
         Ok(state.queue.finish_head())
+    }
+
+    /// Whether the class is one of the want's candidates.
+    fn serves(&self, class: &Class, want: Want) -> bool {
+        let first = self.arena.class_for(want.n);
+        first.is_some_and(|first| ptr::eq(first, class) && class.pages() <= self.account.limit())
+            || self.candidates(want).any(|own| ptr::eq(own, class))
+    }
+
+    /// Under the lock, so that no other thread counts at the same time.
+    fn count_handed_over(&self) {
+        let count = &self.counters.handed_over;
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Whether anything is queued, while all classes are shut.
+    fn is_queued_in_depots(&self) -> bool {
+        self.arena
+            .touched()
+            .any(|class| class.queued_in_depot() > 0)
     }
 
     /// Whether the next in the queue, after one who got a block of `class`, can be no better off than that one was before: it
@@ -596,11 +616,7 @@ impl Engine {
     fn is_next_alike(&self, state: &mut State, class: &Class) -> bool {
         let next = state.queue.head().and_then(|claim| claim.wants());
         let next = next.and_then(|want| self.candidates(want).next());
-        next.is_some_and(|next| next.id() == class.id())
-            && self
-                .arena
-                .touched()
-                .all(|class| class.queued_in_depot() == 0)
+        next.is_some_and(|next| next.id() == class.id()) && !self.is_queued_in_depots()
     }
 
     fn satisfy(&self, claim: &mut Claim) -> bool {
@@ -643,7 +659,7 @@ impl Engine {
         }
         for class in candidates {
             if let Some(block) = class.pop_locked() {
-                self.counters.handed_over.fetch_add(1, Ordering::Relaxed);
+                self.count_handed_over();
                 return Ok(Some(block));
             }
             if self.account.charge_for_waiter(class.pages()).is_err() {

@@ -68,6 +68,7 @@ impl<P: HasEngine> Wait<P> {
     }
 
     /// Waits for the grants and passes each to `f`, in order.
+    #[inline]
     pub(crate) fn poll(
         self: Pin<&Self>,
         cx: &mut Context<'_>,
