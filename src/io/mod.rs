@@ -40,6 +40,7 @@
 //! }
 //! ```
 
+mod ask;
 mod copy;
 mod fd;
 mod fill;
@@ -48,6 +49,7 @@ mod frame;
 #[cfg(target_os = "linux")]
 mod linux;
 mod pace;
+mod pass;
 mod probe;
 mod read;
 mod reader;
