@@ -74,5 +74,5 @@ pub use read::{read_pooled, ReadPooled};
 pub use reader::PooledReader;
 pub use ready::ReadReady;
 #[cfg(all(target_os = "linux", feature = "io-uring"))]
-pub use uring::register_fixed;
+pub use uring::{register_fixed, FixedBuffer};
 pub use writer::PooledWriter;
