@@ -142,13 +142,11 @@ async fn readers_of_a_byte_a_second() {
         slow.push(client);
     }
     let mut seconds = interval(Duration::from_secs(1));
-    let mut received = 0;
-    for _ in 0..3 {
+    for received in 0..3 {
         seconds.tick().await;
         for client in &mut slow {
             assert_eq!(client.read_u8().await.unwrap(), bytes(received, 1)[0]);
         }
-        received += 1;
         // One that reads beside them gets all of it meanwhile.
         let (mut client, a) = tcp_pair().await.unwrap();
         let (b, mut server) = tcp_pair().await.unwrap();
