@@ -65,6 +65,35 @@ fn one_way() {
     });
 }
 
+/// Streams that are always ready, such as a loopback that is as fast as the relay, do not keep the thread.
+#[test]
+fn bulk_lets_others_have_a_turn() {
+    run(|| async {
+        const BYTES: usize = 8 << 20;
+        let pool = pool(64 << 20);
+        let source = vec![7; BYTES];
+        let (mut from, mut to) = (&source[..], tokio::io::sink());
+        let mut copy = copy(&mut from, &mut to, &pool);
+        let mut before = 0;
+        loop {
+            let polled = futures::poll!(&mut copy);
+            let now = copy.moved();
+            assert!(
+                now - before <= 2 << 20,
+                "{} bytes in one turn",
+                now - before
+            );
+            assert_eq!(pool.stats().live, 0, "nothing is held between turns");
+            match polled {
+                Poll::Ready(moved) => break assert_eq!(moved.unwrap(), BYTES as u64),
+                Poll::Pending => assert!(now > before, "a turn for nothing"),
+            }
+            before = now;
+        }
+        assert_eq!(pool.stats().peak_live, 1 << 20);
+    });
+}
+
 /// A relay between two pairs of sockets: the client's end and the server's.
 async fn relay(pool: &Pool, tasks: &mut JoinSet<io::Result<(u64, u64)>>) -> (TcpStream, TcpStream) {
     let (client, mut a) = tcp_pair().await.unwrap();

@@ -101,10 +101,11 @@ fn fixed_buffers_where_the_kernel_allows_it() {
             .unwrap();
         let Some(fixed) = register_fixed(&pool, 4, 16 << 10).await.unwrap() else {
             // The limit is lower than these few pages: nothing is held.
-            assert_eq!(pool.stats().live, 0);
+            assert_eq!((pool.stats().live, pool.stats().registered), (0, 0));
             return;
         };
         assert_eq!(pool.stats().buffers, 4);
+        assert_eq!(pool.stats().registered, 4 * (16 << 10));
         let file = File::open("/proc/self/exe").await.unwrap();
         let capacity = 16 << 10;
         let buffer = fixed.try_next(capacity).unwrap();
@@ -115,10 +116,13 @@ fn fixed_buffers_where_the_kernel_allows_it() {
         file.close().await.unwrap();
         fixed.unregister().unwrap();
         drop(fixed);
-        assert_eq!(pool.stats().live, 0);
+        assert_eq!((pool.stats().live, pool.stats().registered), (0, 0));
 
         // More than the pool has is the pool's error.
         let error = register_fixed(&pool, 100, 16 << 10).await.err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+        let error = register_fixed(&pool, 1025, 1).await.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!((pool.stats().live, pool.stats().registered), (0, 0));
     });
 }

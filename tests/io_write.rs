@@ -219,7 +219,7 @@ async fn errors_leave_the_bytes_in_place() {
 
     writer.write_all(b"not sent").await.unwrap();
     let (_, rest) = writer.into_parts();
-    assert_eq!(rest, [b"not sent"[..].to_vec()]);
+    assert_eq!(rest, b"not sent"[..]);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use offheap_benches::figures::{interleave, times, Ratio, Runner, Series, Table};
+use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 
 use crate::process::{collect, Server};
 use crate::Options;
@@ -42,30 +43,42 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     ];
     let readers = ["echo-pooledreader", "echo-bufreader"];
     // A relay has two descriptors for each connection, and so has this process.
+    let allowed = allowed(2 * wanted);
     table(
         "Idle relayed connections",
         &relays,
         rounds,
-        wanted.min(allowed()? / 2),
+        wanted.min(allowed / 2),
         true,
     )?;
     table(
         "Idle connections behind a buffered reader",
         &readers,
         rounds,
-        wanted.min(allowed()?),
+        wanted.min(allowed),
         false,
     )
 }
 
-/// Descriptors that a process may have, of which some are used otherwise.
-fn allowed() -> io::Result<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits")?;
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());
-    Ok(soft.unwrap_or(1024).saturating_sub(OTHERS))
+/// As many of the `wanted` descriptors as this process and those that it starts may have, beside some for other things. The
+/// limit is raised for them: as far as it goes, or, for root, beyond.
+fn allowed(wanted: usize) -> usize {
+    let needed = (wanted + OTHERS) as u64;
+    let limit = getrlimit(Resource::Nofile);
+    let most = |hard: Option<u64>| hard.unwrap_or(u64::MAX);
+    if limit.current.is_some_and(|soft| soft < needed) {
+        let raised = |hard: u64| Rlimit {
+            current: Some(needed.min(hard)),
+            maximum: Some(hard),
+        };
+        let hard = most(limit.maximum);
+        if setrlimit(Resource::Nofile, raised(hard.max(needed))).is_err() {
+            // What is not allowed is seen below.
+            let _ = setrlimit(Resource::Nofile, raised(hard));
+        }
+    }
+    let soft = most(getrlimit(Resource::Nofile).current);
+    usize::try_from(soft).map_or(wanted, |soft| soft.saturating_sub(OTHERS))
 }
 
 fn table(

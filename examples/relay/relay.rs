@@ -12,6 +12,10 @@
 //! other relays do: whoever does not take a buffer's bytes within [`PATIENCE`] is cut off. The built-in upstream and
 //! load generator read whatever comes at any time, hence every buffer soon comes back, and the pool's FIFO gives each
 //! pump its turn.
+//!
+//! `offheap::io::copy_bidirectional` does all this but the cutting off, with buffers that follow the traffic, in one line. Here the loop is
+//! written out, because it is what there is to see, and because each wait for memory is timed: what the summary says of them is
+//! measured where it hurts, not taken from the pool's own figures.
 
 use std::future::Future;
 use std::io;

@@ -217,6 +217,12 @@ impl DirectRope {
         self.len = 0;
     }
 
+    /// Gives back what the list of parts has room for beyond `parts`, except what it needs.
+    #[cfg(all(unix, feature = "io"))]
+    pub(crate) fn shrink_list_to(&mut self, parts: usize) {
+        self.parts.shrink_to(parts);
+    }
+
     /// A rope of a part of this one's bytes. O(parts), no copy of bytes.
     ///
     /// # Panics

@@ -115,6 +115,9 @@ pub(crate) struct Counters {
     pub(crate) pressure_slow: AtomicU64,
     pub(crate) pressure_freed_bytes: AtomicU64,
     pub(crate) peak_live: AtomicU64,
+    /// Bytes of buffers that are registered with an io_uring.
+    #[cfg(not(offheap_loom))]
+    pub(crate) registered: AtomicU64,
     #[cfg(not(offheap_loom))]
     pub(crate) tallies: tallies::Tallies,
 }

@@ -12,10 +12,11 @@ use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
 
+use super::ask::Ask;
 use super::flow::{AtEnd, Flow, Memory};
 use super::pace::Pace;
 use super::ReadReady;
-use crate::{DirectBytes, DirectBytesMut, PollReserve, Pool, ReserveError};
+use crate::{DirectBytes, DirectBytesMut, Pool};
 
 /// The part of a block that is kept for the other direction, and the least and the most of it.
 const LENT: usize = 16;
@@ -25,7 +26,7 @@ const MOST_LENT: usize = 4 << 10;
 /// Moves all that `reader` brings to `writer`, until the reader ends; answers how many bytes that were. At the end the writer is
 /// flushed, not shut down, as by tokio's `io::copy`.
 ///
-/// While the reader is silent no buffer is held. The buffer's size follows the traffic: 4 KiB for those who chat, up to 256 KiB
+/// While the reader is silent no buffer is held. The buffer's size follows the traffic: 4 KiB for those who chat, up to 1 MiB
 /// for bulk, and never more than a sixteenth of the pool's limit (or 4 KiB).
 ///
 /// # Errors
@@ -59,10 +60,7 @@ where
         reader,
         writer,
         flow: Flow::new(),
-        memory: Single {
-            reserve: PollReserve::new(pool.clone()),
-            asked: None,
-        },
+        memory: Single(Ask::new(pool)),
     }
 }
 
@@ -117,10 +115,7 @@ where
 
 /// The memory of a copy in one direction.
 #[derive(Debug)]
-struct Single {
-    reserve: PollReserve,
-    asked: Option<usize>,
-}
+struct Single(Ask);
 
 impl Single {
     /// Asks for `n` bytes and keeps asking for the same, so as to keep its place, until it has them.
@@ -130,38 +125,18 @@ impl Single {
         n: usize,
         pace: &mut Pace,
     ) -> Poll<io::Result<DirectBytesMut>> {
-        let was_waiting = self.asked.is_some();
-        loop {
-            let asked = *self.asked.get_or_insert(n);
-            match self.reserve.poll_reserve(cx, asked) {
-                Poll::Ready(Ok(buffer)) => {
-                    self.asked = None;
-                    return Poll::Ready(Ok(buffer));
-                }
-                Poll::Ready(Err(error)) => {
-                    self.asked = None;
-                    // The limit was lowered meanwhile: less may do.
-                    let now = pace.size(self.reserve.pool());
-                    if matches!(error, ReserveError::TooLarge { .. }) && now < asked {
-                        self.asked = Some(now);
-                        continue;
-                    }
-                    return Poll::Ready(Err(error.into()));
-                }
-                Poll::Pending => {
-                    if !was_waiting {
-                        pace.waited();
-                    }
-                    return Poll::Pending;
-                }
-            }
+        let was_waiting = self.0.is_waiting();
+        let reserved = self.0.poll_paced(cx, n, pace);
+        if reserved.is_pending() && !was_waiting {
+            pace.waited();
         }
+        reserved
     }
 }
 
 impl Memory for Single {
     fn pool(&self) -> &Pool {
-        self.reserve.pool()
+        self.0.pool()
     }
 
     fn poll_take(
@@ -187,7 +162,7 @@ impl Memory for Single {
 /// `a`. When one side ends its sending, the other side's sending end is shut down, and the other direction goes on, as by
 /// tokio's `io::copy_bidirectional`.
 ///
-/// While both sides are silent no buffer is held. The buffers' size follows the traffic: 4 KiB for those who chat, up to 256 KiB for
+/// While both sides are silent no buffer is held. The buffers' size follows the traffic: 4 KiB for those who chat, up to 1 MiB for
 /// bulk, and never more than a sixteenth of the pool's limit (or 4 KiB). Where the streams can say how much they
 /// [would take](ReadReady::poll_write_room), no more than that is read for them: what a slow reader does not read stays with its
 /// sender instead of filling the pool.
@@ -242,10 +217,7 @@ where
         up: Flow::new(),
         down: Flow::new(),
         shared: Shared {
-            single: Single {
-                reserve: PollReserve::new(pool.clone()),
-                asked: None,
-            },
+            single: Single(Ask::new(pool)),
             sides: Default::default(),
         },
     }
@@ -360,7 +332,7 @@ impl Shared {
 
     /// Someone wants memory, and nothing is asked for.
     fn is_forgotten(&self) -> bool {
-        self.single.asked.is_none() && self.sides.iter().any(|side| side.wants)
+        !self.single.0.is_waiting() && self.sides.iter().any(|side| side.wants)
     }
 }
 

@@ -22,6 +22,9 @@ const CAUTION: u8 = 8;
 /// Less room than this is not worth a read.
 const WORTHWHILE: usize = 1 << 10;
 
+/// A flow that has moved this much lets other tasks have the thread. The runtime's own budget counts calls, however much they move.
+const TURN: u64 = 1 << 20;
+
 /// Where a flow's memory comes from.
 pub(super) trait Memory {
     fn pool(&self) -> &Pool;
@@ -40,6 +43,15 @@ pub(super) trait Memory {
     /// A buffer for `n` bytes that pins less than `block` bytes, if there is one at once, in exchange for the one that the flow
     /// has.
     fn exchange(&mut self, n: usize, block: usize) -> Option<DirectBytesMut>;
+}
+
+/// What to reserve for at most `most` bytes. One size as long as it is not far too much: the block that was just given back is the
+/// one that is still in the cache.
+fn fitting(size: usize, most: usize) -> usize {
+    match most.checked_next_power_of_two() {
+        Some(most) if most < size / 2 => most,
+        _ => size,
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +92,7 @@ impl Flow {
     pub(super) fn new() -> Self {
         Flow {
             state: State::Moving,
-            pace: Pace::new(),
+            pace: Pace::relayed(),
             buffer: DirectBytesMut::default(),
             written: 0,
             waiting: false,
@@ -133,6 +145,7 @@ impl Flow {
         R: ReadReady + Unpin + ?Sized,
         W: AsyncWrite + Unpin + ?Sized,
     {
+        let turn = self.moved + TURN;
         loop {
             match self.state {
                 State::Done => return Poll::Ready(Ok(())),
@@ -146,6 +159,10 @@ impl Flow {
             if !self.in_flight().is_empty() {
                 ready!(self.poll_write(cx, writer, memory))?;
                 self.let_go(memory);
+                if self.moved >= turn {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
             match self.poll_read(cx, reader, writer, memory, &room) {
                 Poll::Ready(Ok(0)) => {
@@ -217,7 +234,7 @@ impl Flow {
                 self.caution = self.caution.saturating_sub(1);
             }
         }
-        let n = self.pace.size(memory.pool()).min(most);
+        let n = fitting(self.pace.size(memory.pool()), most);
         let taken = memory.poll_take(cx, n, &mut self.pace);
         self.waiting = taken.is_pending();
         self.buffer = ready!(taken)?;
@@ -260,5 +277,21 @@ impl Flow {
             self.buffer = small;
             self.written = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_keep_their_size_unless_it_is_far_too_much() {
+        let size = 1 << 20;
+        for most in [usize::MAX, size, 700_000, 300_000] {
+            assert_eq!(fitting(size, most), size, "{most}");
+        }
+        assert_eq!(fitting(size, 200_000), 256 << 10);
+        assert_eq!(fitting(size, 1000), 1024);
+        assert_eq!(fitting(4096, 1024), 1024);
     }
 }

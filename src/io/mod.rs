@@ -40,6 +40,7 @@
 //! }
 //! ```
 
+mod ask;
 mod copy;
 mod fd;
 mod fill;
@@ -48,6 +49,7 @@ mod frame;
 #[cfg(target_os = "linux")]
 mod linux;
 mod pace;
+mod pass;
 mod probe;
 mod read;
 mod reader;
@@ -72,5 +74,5 @@ pub use read::{read_pooled, ReadPooled};
 pub use reader::PooledReader;
 pub use ready::ReadReady;
 #[cfg(all(target_os = "linux", feature = "io-uring"))]
-pub use uring::register_fixed;
+pub use uring::{register_fixed, FixedBuffer};
 pub use writer::PooledWriter;

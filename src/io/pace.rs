@@ -7,8 +7,10 @@ use crate::Pool;
 
 /// What a connection begins with, and what it comes back to.
 const LEAST: usize = 4 << 10;
-/// More than this makes nothing faster.
+/// What is read into one buffer at most: handles to parts of it keep the whole of it.
 const MOST: usize = 256 << 10;
+/// What a relay moves by one read at most. Half of it costs a tenth more time, twice as much is no faster.
+const MOST_RELAYED: usize = 1 << 20;
 /// After having had to wait, at most this much: many small ones are served sooner than one large one.
 const CONTENDED: usize = 16 << 10;
 /// The share of the limit that one buffer may take.
@@ -19,6 +21,8 @@ const SHORT_READS: u8 = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Pace {
     size: usize,
+    /// It does not become larger than this.
+    most: usize,
     /// Never another size than this.
     fixed: bool,
     short_reads: u8,
@@ -28,8 +32,17 @@ impl Pace {
     pub(super) const fn new() -> Self {
         Pace {
             size: LEAST,
+            most: MOST,
             fixed: false,
             short_reads: 0,
+        }
+    }
+
+    /// For buffers that are not kept beyond the next write.
+    pub(super) const fn relayed() -> Self {
+        Pace {
+            most: MOST_RELAYED,
+            ..Pace::new()
         }
     }
 
@@ -37,6 +50,7 @@ impl Pace {
     pub(super) const fn fixed(size: usize) -> Self {
         Pace {
             size,
+            most: size,
             fixed: true,
             short_reads: 0,
         }
@@ -65,7 +79,7 @@ impl Pace {
         }
         if n >= most {
             self.short_reads = 0;
-            self.size = (self.size * 4).min(MOST);
+            self.size = (self.size * 4).min(self.most);
         } else if n < most / 4 {
             self.short_reads += 1;
             if self.short_reads == SHORT_READS {

@@ -5,12 +5,14 @@ use std::pin::Pin;
 use std::task::{ready, Context, Poll};
 
 use futures::Stream;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
+use super::ask::Ask;
 use super::fill::poll_fill;
 use super::pace::Pace;
+use super::pass::pass_writes_on;
 use super::ReadReady;
-use crate::{DirectBytes, DirectBytesMut, PollReserve, Pool, ReserveError};
+use crate::{DirectBytes, Pool};
 
 /// `BufReader` over pooled memory: it takes a buffer when there is something to read, and gives it back when that is
 /// drained.
@@ -53,9 +55,7 @@ use crate::{DirectBytes, DirectBytesMut, PollReserve, Pool, ReserveError};
 #[derive(Debug)]
 pub struct PooledReader<R> {
     inner: R,
-    reserve: PollReserve,
-    /// What the reservation that waits asks for.
-    asked: Option<usize>,
+    ask: Ask,
     pace: Pace,
     /// Has memory only while it has bytes.
     bytes: DirectBytes,
@@ -66,8 +66,7 @@ impl<R> PooledReader<R> {
     pub fn new(inner: R, pool: &Pool) -> Self {
         PooledReader {
             inner,
-            reserve: PollReserve::new(pool.clone()),
-            asked: None,
+            ask: Ask::new(pool),
             pace: Pace::new(),
             bytes: DirectBytes::new(),
         }
@@ -98,7 +97,7 @@ impl<R> PooledReader<R> {
 
     /// The pool that buffers come from.
     pub fn pool(&self) -> &Pool {
-        self.reserve.pool()
+        self.ask.pool()
     }
 
     /// What was read and not yet consumed.
@@ -113,9 +112,7 @@ impl<R> PooledReader<R> {
 
     /// Gives up the place in the pool's queue, or the memory that was granted and not yet taken. The next read asks anew.
     pub fn release(&mut self) {
-        if self.asked.take().is_some() {
-            self.reserve.cancel();
-        }
+        self.ask.cancel();
     }
 
     /// Gives back what is inside. What [`buffer`](Self::buffer) shows is lost.
@@ -130,31 +127,17 @@ impl<R: ReadReady + Unpin> PooledReader<R> {
         if !self.bytes.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        if self.asked.is_none() {
+        if !self.ask.is_waiting() {
             ready!(Pin::new(&mut self.inner).poll_read_ready(cx))?;
         }
         // `Pending` drops the buffer, and the source has our waker.
-        let mut buffer = ready!(self.poll_reserve(cx))?;
+        let size = self.pace.size(self.ask.pool());
+        let mut buffer = ready!(self.ask.poll_paced(cx, size, &self.pace))?;
         let source = Pin::new(&mut self.inner);
         let n = ready!(poll_fill(source, cx, &mut buffer, usize::MAX))?;
         self.pace.read(n, buffer.capacity());
         self.bytes = buffer.freeze();
         Poll::Ready(Ok(()))
-    }
-
-    fn poll_reserve(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<DirectBytesMut>> {
-        loop {
-            let size = self.pace.size(self.reserve.pool());
-            let asked = *self.asked.get_or_insert(size);
-            let reserved = ready!(self.reserve.poll_reserve(cx, asked));
-            self.asked = None;
-            match reserved {
-                // The limit was lowered meanwhile: less may do.
-                Err(ReserveError::TooLarge { .. })
-                    if self.pace.size(self.reserve.pool()) < asked => {}
-                reserved => return Poll::Ready(reserved.map_err(io::Error::from)),
-            }
-        }
     }
 }
 
@@ -180,7 +163,7 @@ impl<R: ReadReady + Unpin> AsyncRead for PooledReader<R> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.bytes.is_empty() {
-            if buf.remaining() >= this.pace.size(this.reserve.pool()) {
+            if buf.remaining() >= this.pace.size(this.ask.pool()) {
                 // A place in the queue is of no use then.
                 this.release();
                 return Pin::new(&mut this.inner).poll_read(cx, buf);
@@ -207,32 +190,4 @@ impl<R: ReadReady + Unpin> Stream for PooledReader<R> {
     }
 }
 
-impl<R: AsyncWrite + Unpin> AsyncWrite for PooledReader<R> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
-    }
-}
+pass_writes_on!(PooledReader);

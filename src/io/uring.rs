@@ -2,13 +2,24 @@
 //!
 //! A buffer's memory does not move when the handle does, and stays as long as the handle lives: that is all that `tokio-uring` asks.
 //! [`register_fixed`] makes fixed buffers of some, whose pages the kernel pins once instead of for each operation.
+//!
+//! It registers buffers that are live, and not the address space that blocks come from, because the kernel keeps the pages that it has pinned:
+//! a block that is decommitted would have other pages behind it than the ring, which would then read and write where nobody
+//! looks, in memory that the pool no longer counts. Live blocks are never decommitted.
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 
 use tokio_uring::buf::fixed::FixedBufPool;
 use tokio_uring::buf::{IoBuf, IoBufMut};
 
+use crate::engine::HasEngine;
+use crate::sync::Ordering;
 use crate::{DirectBytes, DirectBytesMut, Pool};
+
+/// As many fixed buffers as tokio-uring takes: more would be dropped without a word.
+const MOST: usize = libc::UIO_MAXIOV as usize;
 
 // SAFETY: the block does not move and lives as long as the handle; an empty buffer has no bytes that anyone could look at.
 unsafe impl IoBuf for DirectBytes {
@@ -54,14 +65,75 @@ unsafe impl IoBufMut for DirectBytesMut {
     }
 }
 
+/// One of the buffers that [`register_fixed`] registers: what its collection is a collection of.
+#[derive(Debug)]
+pub struct FixedBuffer {
+    buffer: DirectBytesMut,
+    /// Dropped with the last one of the collection.
+    _registered: Rc<Registered>,
+}
+
+/// What a collection adds to the pool's figures while it lives.
+#[derive(Debug)]
+struct Registered {
+    pool: Pool,
+    bytes: Cell<u64>,
+}
+
+impl Registered {
+    fn count(&self, bytes: u64) {
+        self.bytes.set(bytes);
+        let registered = &self.pool.engine().counters.registered;
+        registered.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let registered = &self.pool.engine().counters.registered;
+        registered.fetch_sub(self.bytes.get(), Ordering::Relaxed);
+    }
+}
+
+// SAFETY: as for `DirectBytesMut`, whose answers these are.
+unsafe impl IoBuf for FixedBuffer {
+    fn stable_ptr(&self) -> *const u8 {
+        self.buffer.stable_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.buffer.bytes_init()
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.buffer.bytes_total()
+    }
+}
+
+// SAFETY: as for `DirectBytesMut`, whose answers these are.
+unsafe impl IoBufMut for FixedBuffer {
+    fn stable_mut_ptr(&mut self) -> *mut u8 {
+        self.buffer.stable_mut_ptr()
+    }
+
+    unsafe fn set_init(&mut self, pos: usize) {
+        // SAFETY: the caller vouches for the same.
+        unsafe { self.buffer.set_init(pos) };
+    }
+}
+
 /// Reserves `count` buffers for `size` bytes each, and registers them with this thread's ring as fixed buffers.
 ///
 /// `None` where the kernel does not allow to pin that much memory (`RLIMIT_MEMLOCK`): then buffers of the pool are used as they are, and
-/// nothing is held. Registered buffers count as live until the result and all that was checked out of it are dropped.
+/// nothing is held. Registered buffers count as [`live`](crate::Stats::live), and as [`registered`](crate::Stats::registered), until
+/// the result, all that was checked out of it, and the runtime or the registration are gone.
+///
+/// A ring has one such collection at a time, of at most 1,024 buffers; the rest of the pool serves other operations of the same ring.
 ///
 /// # Errors
 ///
-/// Those of [`Pool::reserve_many`] as [`io::Error`], and what the kernel says for other reasons.
+/// Those of [`Pool::reserve_many`] as [`io::Error`]; `InvalidInput` for more than 1,024 buffers; and what the kernel says for other
+/// reasons, as where a collection is registered already.
 ///
 /// # Panics
 ///
@@ -74,11 +146,26 @@ pub async fn register_fixed(
     pool: &Pool,
     count: usize,
     size: usize,
-) -> io::Result<Option<FixedBufPool<DirectBytesMut>>> {
+) -> io::Result<Option<FixedBufPool<FixedBuffer>>> {
+    if count > MOST {
+        let text = format!("{count} buffers are too many: a ring has {MOST} of them at most");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
     let buffers = pool.reserve_many(vec![size; count]).await?;
-    let fixed = FixedBufPool::new(buffers);
+    let bytes = buffers.iter().map(|buffer| buffer.block_len() as u64).sum();
+    let registered = Rc::new(Registered {
+        pool: pool.clone(),
+        bytes: Default::default(),
+    });
+    let fixed = FixedBufPool::new(buffers.into_iter().map(|buffer| FixedBuffer {
+        buffer,
+        _registered: registered.clone(),
+    }));
     match fixed.register() {
-        Ok(()) => Ok(Some(fixed)),
+        Ok(()) => {
+            registered.count(bytes);
+            Ok(Some(fixed))
+        }
         Err(error)
             if matches!(
                 error.raw_os_error(),

@@ -1,23 +1,23 @@
 //! A buffered writer that has memory only while there are bytes in it.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{ready, Context, Poll};
 
+use bytes::Buf;
 use futures::Sink;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{DirectBytes, DirectBytesMut, Pool, TryReserveError};
+use crate::{DirectBytes, DirectBytesMut, DirectRope, Pool, TryReserveError};
 
 /// `BufWriter`'s size, and twice over.
 const CAPACITY: usize = 16 << 10;
-/// So many pieces are written by one call.
+/// So many parts are written by one call.
 const GATHER: usize = 64;
-/// A queue of pieces for more than this many is not kept while it is empty.
+/// A list of parts that has room for more than this many is not kept while it is empty.
 const KEPT: usize = 16;
-/// So many pieces may wait, however small.
-const PIECES: usize = 1024;
+/// So many parts may wait, however small.
+const PARTS: usize = 1024;
 
 /// `BufWriter` over pooled memory, and a [`Sink`] of [`DirectBytes`].
 ///
@@ -69,10 +69,8 @@ pub struct PooledWriter<W> {
     inner: W,
     pool: Pool,
     capacity: usize,
-    /// What is to be written, in order. None of them is empty.
-    pieces: VecDeque<DirectBytes>,
-    /// The bytes in them.
-    queued: usize,
+    /// What is to be written, in order.
+    rope: DirectRope,
     /// Behind all of them: what small writes gather in.
     tail: DirectBytesMut,
 }
@@ -89,8 +87,7 @@ impl<W> PooledWriter<W> {
             inner,
             pool: pool.clone(),
             capacity,
-            pieces: VecDeque::new(),
-            queued: 0,
+            rope: DirectRope::new(),
             tail: DirectBytesMut::default(),
         }
     }
@@ -107,7 +104,7 @@ impl<W> PooledWriter<W> {
 
     /// Bytes that are held and not yet written.
     pub fn buffered(&self) -> usize {
-        self.queued + self.tail.len()
+        self.rope.len() + self.tail.len()
     }
 
     /// As many bytes are gathered before they are written.
@@ -116,39 +113,19 @@ impl<W> PooledWriter<W> {
     }
 
     /// Gives back what is inside, and the bytes that were not written, in order.
-    pub fn into_parts(mut self) -> (W, Vec<DirectBytes>) {
+    pub fn into_parts(mut self) -> (W, DirectRope) {
         self.seal();
-        (self.inner, self.pieces.into())
+        (self.inner, self.rope)
     }
 
-    /// What was gathered so far becomes a piece.
+    /// What was gathered so far becomes a part of the rope.
     fn seal(&mut self) {
-        if !self.tail.is_empty() {
-            self.queued += self.tail.len();
-            let tail = std::mem::take(&mut self.tail);
-            self.pieces.push_back(tail.freeze());
-        }
-    }
-
-    /// `n` bytes have been written.
-    fn written(&mut self, mut n: usize) {
-        self.queued -= n;
-        while let Some(first) = self.pieces.front_mut() {
-            if n < first.len() {
-                first.advance(n);
-                return;
-            }
-            n -= first.len();
-            self.pieces.pop_front();
-        }
-        // Many pieces were held for once; that is not to stay.
-        if self.pieces.capacity() > KEPT {
-            self.pieces = VecDeque::new();
-        }
+        let tail = std::mem::take(&mut self.tail);
+        self.rope.push_back(tail.freeze());
     }
 
     fn is_full(&self) -> bool {
-        self.buffered() >= self.capacity || self.pieces.len() >= PIECES
+        self.buffered() >= self.capacity || self.rope.part_count() >= PARTS
     }
 }
 
@@ -156,24 +133,21 @@ impl<W: AsyncWrite + Unpin> PooledWriter<W> {
     /// Writes all that is held.
     fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.seal();
-        while !self.pieces.is_empty() {
+        while !self.rope.is_empty() {
             let inner = Pin::new(&mut self.inner);
-            let n = if self.pieces.len() > 1 && inner.is_write_vectored() {
+            let n = if self.rope.part_count() > 1 && inner.is_write_vectored() {
                 let mut slices = [IoSlice::new(&[]); GATHER];
-                let mut used = 0;
-                for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                    *slice = IoSlice::new(piece);
-                    used += 1;
-                }
+                let used = self.rope.chunks_vectored(&mut slices);
                 ready!(inner.poll_write_vectored(cx, &slices[..used]))?
             } else {
-                ready!(inner.poll_write(cx, &self.pieces[0]))?
+                ready!(inner.poll_write(cx, self.rope.chunk()))?
             };
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.written(n);
+            self.rope.advance(n);
         }
+        self.rope.shrink_list_to(KEPT);
         Poll::Ready(Ok(()))
     }
 
@@ -182,7 +156,7 @@ impl<W: AsyncWrite + Unpin> PooledWriter<W> {
         if self.tail.len() == self.tail.capacity() {
             self.seal();
             // The rest of what may be held, so that the first small write does not take it all.
-            let room = self.capacity.saturating_sub(self.queued);
+            let room = self.capacity.saturating_sub(self.rope.len());
             match self.pool.try_reserve(room.max(bytes.len())) {
                 Ok(tail) => self.tail = tail,
                 Err(error @ (TryReserveError::Closed { .. } | TryReserveError::Os { .. })) => {
@@ -256,10 +230,7 @@ impl<W: AsyncWrite + Unpin> Sink<DirectBytes> for PooledWriter<W> {
     fn start_send(self: Pin<&mut Self>, bytes: DirectBytes) -> io::Result<()> {
         let this = self.get_mut();
         this.seal();
-        if !bytes.is_empty() {
-            this.queued += bytes.len();
-            this.pieces.push_back(bytes);
-        }
+        this.rope.push_back(bytes);
         Ok(())
     }
 

@@ -30,6 +30,9 @@ pub struct Stats {
     pub metadata: u64,
     /// The highest `live` so far, sampled whenever memory is committed, a reservation parks, or figures are read.
     pub peak_live: u64,
+    /// The part of `live` that is registered with an io_uring as fixed buffers, and pinned by the kernel. 0 where that was refused,
+    /// and without the feature `io-uring`.
+    pub registered: u64,
     /// Live blocks (a number).
     pub buffers: u64,
     /// Parked reservations (a number).
@@ -68,6 +71,7 @@ pub(crate) fn stats(engine: &Engine) -> Stats {
     let mut stats = Stats {
         limit: engine.limit(),
         metadata: engine.arena().metadata(),
+        registered: counter(&counters.registered),
         waiting,
         waiting_bytes,
         parked_total: counter(&counters.parked),

@@ -7,10 +7,11 @@ use std::task::{ready, Context, Poll};
 use futures::Stream;
 
 use super::{Decoder, Found, FrameError};
+use crate::io::ask::Ask;
 use crate::io::fill::poll_fill;
 use crate::io::pace::Pace;
 use crate::io::ReadReady;
-use crate::{DirectBytes, DirectBytesMut, PollReserve, Pool};
+use crate::{DirectBytes, DirectBytesMut, Pool};
 
 /// What is reserved for a frame whose end is not in sight, times what is there of it.
 const AHEAD: usize = 4;
@@ -51,8 +52,7 @@ const AHEAD: usize = 4;
 pub struct FramedReader<R, D> {
     inner: R,
     decoder: D,
-    reserve: PollReserve,
-    asked: Option<usize>,
+    ask: Ask,
     pace: Pace,
     /// What is read and not handed out, and the room behind it.
     block: DirectBytesMut,
@@ -69,8 +69,7 @@ impl<R, D> FramedReader<R, D> {
         FramedReader {
             inner,
             decoder,
-            reserve: PollReserve::new(pool.clone()),
-            asked: None,
+            ask: Ask::new(pool),
             pace: Pace::new(),
             block: DirectBytesMut::default(),
             size: None,
@@ -145,7 +144,7 @@ impl<R: ReadReady + Unpin, D: Decoder> FramedReader<R, D> {
             Some(size) => size,
             // As long as there is room the end may be found in it.
             None if self.block.len() < self.block.capacity() => return None,
-            None if self.block.is_empty() => self.pace.size(self.reserve.pool()),
+            None if self.block.is_empty() => self.pace.size(self.ask.pool()),
             None => {
                 let max = self.decoder.max_frame().saturating_add(1);
                 self.block.len().saturating_mul(AHEAD).min(max)
@@ -156,14 +155,11 @@ impl<R: ReadReady + Unpin, D: Decoder> FramedReader<R, D> {
 
     /// Reads more behind what is there; answers how many bytes.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.asked.is_none() {
+        if !self.ask.is_waiting() {
             ready!(Pin::new(&mut self.inner).poll_read_ready(cx))?;
         }
         if let Some(lacking) = self.lacking() {
-            let asked = *self.asked.get_or_insert(lacking);
-            let reserved = ready!(self.reserve.poll_reserve(cx, asked));
-            self.asked = None;
-            let mut larger = reserved?;
+            let mut larger = ready!(self.ask.poll(cx, lacking))?;
             larger.extend_from_slice(&self.block);
             self.block = larger;
         }

@@ -60,12 +60,16 @@ pub(super) fn poll_call<S: Socket, T>(
     loop {
         ready!(socket.poll_ready(cx, interest))?;
         match socket.try_call(interest, &mut call) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
+            Err(error) if is_no_answer(&error) => {}
             done => return Poll::Ready(done),
         }
     }
+}
+
+/// The call has done nothing: there was nothing to do, or it was cut short before.
+pub(super) fn is_no_answer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }

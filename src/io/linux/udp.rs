@@ -12,6 +12,7 @@ use rustix::net::{sendmmsg, MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrA
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use super::socket::is_no_answer;
 use crate::{DirectBytes, DirectBytesMut, Pool};
 
 /// As many datagrams as one call receives or sends at most.
@@ -85,11 +86,7 @@ pub async fn recv_many(
         match socket.try_io(Interest::READABLE, || receive(socket, &mut buffers, size)) {
             Ok(datagrams) => return Ok(datagrams),
             // A false alarm: the buffers go back before the next wait.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
+            Err(error) if is_no_answer(&error) => {}
             Err(error) => return Err(error),
         }
     }
@@ -245,11 +242,7 @@ pub async fn send_many(
     poll_fn(|cx| loop {
         ready!(socket.poll_send_ready(cx))?;
         match socket.try_io(Interest::WRITABLE, || send(socket, datagrams)) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
+            Err(error) if is_no_answer(&error) => {}
             done => return Poll::Ready(done),
         }
     })
