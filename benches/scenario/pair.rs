@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::peers::{Lease, Peer};
+use crate::figures::bytes;
+use crate::peers::{Kind, Lease, Peer};
 
 /// Live buffers of the window, and places in the ring between two threads.
-const WINDOW: usize = 64;
+pub const WINDOW: usize = 64;
 /// Pairs before the clock starts, on each thread.
 const WARM_UP: u64 = 256;
 
@@ -40,7 +41,7 @@ pub struct Plan {
     pub threads: usize,
 }
 
-/// All rows.
+/// All rows; the first is the one to look at where there is time for one.
 pub fn plans() -> Vec<Plan> {
     use Pattern::{Cross, Lifo, Window};
     let mut plans = Vec::new();
@@ -53,12 +54,25 @@ pub fn plans() -> Vec<Plan> {
             });
         }
     }
+    for size in [256, 1 << 10, 1 << 20, 64 << 20] {
+        plans.push(Plan {
+            pattern: Lifo,
+            size,
+            threads: 1,
+        });
+    }
     plans
 }
 
 impl Plan {
     /// Such as `LIFO 4 KiB, 1 thread`.
     pub fn name(&self) -> String {
+        let (pattern, threads) = self.group();
+        format!("{pattern} {}, {threads}", bytes(self.size))
+    }
+
+    /// Such as `LIFO` and `1 thread`.
+    pub fn group(&self) -> (&'static str, String) {
         let pattern = match self.pattern {
             Pattern::Lifo => "LIFO",
             Pattern::Window => "window",
@@ -69,13 +83,18 @@ impl Plan {
         } else {
             "threads"
         };
-        let kib = self.size >> 10;
-        format!("{pattern} {kib} KiB, {} {threads}", self.threads)
+        (pattern, format!("{} {threads}", self.threads))
     }
 
     /// More than all threads need, so that nobody has to wait.
     pub fn limit(&self) -> usize {
-        8 * WINDOW * self.size
+        const MOST: usize = 1 << 30;
+        (8 * WINDOW * self.size).min(MOST).max(8 * self.size)
+    }
+
+    /// Whether a peer can do it: the floor is for one thread that takes.
+    pub fn suits<P: Peer>(&self) -> bool {
+        P::KIND != Kind::Floor || self.threads == 1 || self.pattern == Pattern::Cross
     }
 
     /// How long `pairs` pairs take, on each thread.
@@ -144,8 +163,9 @@ impl Plan {
     }
 }
 
-#[inline]
-fn taken<P: Peer>(peer: &P, size: usize) -> P::Lease {
+/// Takes a buffer and writes to it.
+#[inline(always)]
+pub(super) fn taken<P: Peer>(peer: &P, size: usize) -> P::Lease {
     let mut lease = peer.try_take(size);
     lease.touch();
     lease
