@@ -12,6 +12,7 @@
 
 mod awaited;
 mod contended;
+mod counted;
 mod goals;
 mod handles;
 mod page;
@@ -39,7 +40,7 @@ const MS: Duration = Duration::from_millis(1);
 type Scenario = fn(&Options, &mut Report);
 
 /// In the order in which they run: the pairs have to come first.
-const SCENARIOS: [(&str, Scenario); 9] = [
+const SCENARIOS: [(&str, Scenario); 10] = [
     ("pair", pair::compare),
     ("handles", handles::compare),
     ("awaited", awaited::compare),
@@ -49,6 +50,7 @@ const SCENARIOS: [(&str, Scenario); 9] = [
     ("recovery", recovery::compare),
     ("seeds", contended::compare_seeds),
     ("start", start::compare),
+    ("counted", counted::compare),
 ];
 
 fn main() -> ExitCode {

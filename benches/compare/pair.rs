@@ -213,9 +213,8 @@ fn plots(report: &mut Report, groups: &[Vec<Row>]) {
         },
     );
     // All of them would be a thicket.
-    let shown = |name: &str| {
-        matches!(kind(name), Kind::Ours | Kind::Allocator | Kind::Floor) || name == Semaphore::NAME
-    };
+    let shown =
+        |name: &str| matches!(kind(name), Kind::Ours | Kind::Allocator) || name == Semaphore::NAME;
     let sizes = &groups[0];
     let line = |series: &Series<f64>| Line {
         name: series.name,

@@ -51,7 +51,8 @@ impl Peer for Floor {
     type Lease = Slot;
 
     fn new(_limit: usize, size: usize) -> Self {
-        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a fresh mapping, at no address in particular.
         let start =
             unsafe { mmap_anonymous(ptr::null_mut(), size * Self::COUNT, protection, flags) };

@@ -92,9 +92,14 @@ impl Plan {
         (8 * WINDOW * self.size).min(MOST).max(8 * self.size)
     }
 
-    /// Whether a peer can do it: the floor is for one thread that takes.
+    /// Whether a peer can do it: the floor is for one thread that takes, and has its buffers in rotation.
     pub fn suits<P: Peer>(&self) -> bool {
-        P::KIND != Kind::Floor || self.threads == 1 || self.pattern == Pattern::Cross
+        let rotates = match self.pattern {
+            Pattern::Lifo => false,
+            Pattern::Window => self.threads == 1,
+            Pattern::Cross => true,
+        };
+        rotates || P::KIND != Kind::Floor
     }
 
     /// How long `pairs` pairs take, on each thread.

@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::hint::black_box;
 use std::pin::{pin, Pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -110,12 +111,15 @@ pub fn first_in_queue<P: Limited>(peer: &P, size: usize, times: u32) -> f64 {
     polls.saturating_sub(nothing).as_nanos() as f64 / f64::from(times)
 }
 
-/// Nanoseconds per hand-over in the runtime that this runs in: one buffer goes round so many tasks, so many times.
+/// Nanoseconds per hand-over in the runtime that this runs in, which has one worker: one buffer goes round so many tasks, so many
+/// times.
 pub async fn rounds<P: Limited>(peer: P, size: usize, tasks: usize, rounds: usize) -> f64 {
     on_worker(async move {
         let mut first = peer.try_take(size);
         first.touch();
+        let begun: &'static AtomicUsize = Box::leak(Box::default());
         let go_round = |peer: P| async move {
+            begun.fetch_add(1, Ordering::Relaxed);
             for _ in 0..rounds {
                 let mut lease = peer.take(size).await.expect("memory");
                 lease.touch();
@@ -124,8 +128,10 @@ pub async fn rounds<P: Limited>(peer: P, size: usize, tasks: usize, rounds: usiz
         let tasks: Vec<_> = (0..tasks)
             .map(|_| tokio::spawn(go_round(peer.clone())))
             .collect();
-        // They are all behind this one: when it runs again they wait.
-        tokio::task::yield_now().await;
+        // On one worker whoever has begun waits.
+        while begun.load(Ordering::Relaxed) < tasks.len() {
+            tokio::task::yield_now().await;
+        }
         let hand_overs = tasks.len() * rounds;
         let start = Instant::now();
         drop(first);
