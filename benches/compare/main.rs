@@ -66,10 +66,10 @@ fn main() -> ExitCode {
         }
     }
     report.print_goals();
-    let Some(folder) = options.report else {
+    let Some(folder) = &options.report else {
         return ExitCode::SUCCESS;
     };
-    match report.write(&folder) {
+    match report.write(folder, options.quick) {
         Ok(page) => {
             println!("\nwritten: {}", page.display());
             ExitCode::SUCCESS

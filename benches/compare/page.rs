@@ -24,11 +24,11 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// All of it.
-pub(crate) fn text(goals: &str, body: &str) -> String {
+pub(crate) fn text(quick: bool, goals: &str, body: &str) -> String {
     format!(
         "# Benchmarks
 
-Written by `cargo bench -p offheap-benches --features peers --bench compare -- --report docs`, from one run. Not edited by hand.
+Written by `cargo bench -p offheap-benches --features peers --bench compare -- --report docs`, from one run{}. Not edited by hand.
 
 {}
 ## How to read it
@@ -39,9 +39,9 @@ Written by `cargo bench -p offheap-benches --features peers --bench compare -- -
 - *(0.5 ×)* behind a peer's time means that ours is half of it.
 - A goal *holds* if the median of its ratio does; *within the noise* says that only the better quarter of the rounds does.
 - A *pair* takes a buffer, writes its first 8 bytes and gives it back. *LIFO*: each before the next is taken. *Window*: 64 are live, and the
-  oldest goes back. *Cross*: one thread takes, another gives back, with a ring of 64 places between them. The *floor* is the same loop over
-  fixed buffers that lie one behind the other, without a pool: no allocator can do without that much. It does not colour its buffers, so that
-  where they fall into the same cache sets something that does may be faster.
+  oldest goes back. *Cross*: one thread takes and writes, another reads and gives back, with a ring of 64 places between them. The *floor* is
+  the same loop over fixed buffers in rotation, one behind the other, without a pool: nobody has to learn what has come back. Its buffers are not
+  coloured, so that something that does may be faster where they fall into the same cache sets.
 - Allocators are called directly, the process's own is the system's. All peers are built with the same settings and inlined as far as they allow.
 - Pools that need objects to begin with make them when they are first asked, so that every peer works with as many as are live.
 
@@ -56,6 +56,7 @@ Written by `cargo bench -p offheap-benches --features peers --bench compare -- -
 {}
 Not compared: {}.
 ",
+        if quick { " in a hurry (`--quick`: few rounds, wide quartiles)" } else { "" },
         machine(),
         peers(),
         LEFT_OUT.join("; "),

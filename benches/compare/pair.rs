@@ -172,10 +172,17 @@ impl Visitor for Add<'_> {
 
 /// Nanoseconds per pair, in rounds of about the same length.
 fn pairs<'a, P: Peer>(plan: Plan, round: Duration) -> Runner<'a, f64> {
-    const TRIAL: u64 = 2000;
+    /// What the clock tells apart well enough.
+    const TRIAL: Duration = Duration::from_micros(50);
     let peer = P::new(plan.limit(), plan.size);
-    let trial = plan.time(&peer, TRIAL).max(Duration::from_micros(1));
-    let pairs = (TRIAL as f64 * round.as_secs_f64() / trial.as_secs_f64()).max(200.0) as u64;
+    // Some take nanoseconds, and some milliseconds.
+    let mut pairs = 4;
+    let mut trial = plan.time(&peer, pairs);
+    while trial < TRIAL {
+        pairs *= 4;
+        trial = plan.time(&peer, pairs);
+    }
+    let pairs = (pairs as f64 * round.as_secs_f64() / trial.as_secs_f64()).max(4.0) as u64;
     runner::<P, _>(move || plan.time(&peer, pairs).as_nanos() as f64 / pairs as f64)
 }
 

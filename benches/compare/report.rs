@@ -49,14 +49,14 @@ impl Report {
     }
 
     /// Writes the page and its plots into a folder; answers the page's path.
-    pub(crate) fn write(&self, folder: &Path) -> io::Result<PathBuf> {
+    pub(crate) fn write(&self, folder: &Path, quick: bool) -> io::Result<PathBuf> {
         let plots = folder.join(page::PLOTS);
         fs::create_dir_all(&plots)?;
         for (file, svg) in &self.plots {
             fs::write(plots.join(file), svg)?;
         }
         let page = folder.join(page::NAME);
-        fs::write(&page, page::text(&self.goals.table(), &self.body))?;
+        fs::write(&page, page::text(quick, &self.goals.table(), &self.body))?;
         Ok(page)
     }
 }
