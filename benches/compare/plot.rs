@@ -148,7 +148,7 @@ impl Lines {
                 .y_label_area_size(72)
                 .build_cartesian_2d(
                     (across.0..across.1).log_scale().base(2.0),
-                    (up.0 * 0.8..up.1 * 1.25).log_scale(),
+                    decades(up).log_scale(),
                 )?;
             let sizes = self.across == BYTES;
             let label = |x: &f64| {
@@ -190,6 +190,11 @@ impl Lines {
             Ok(())
         })
     }
+}
+
+/// Whole decades around a range, so that there are figures at its axis.
+fn decades((low, high): (f64, f64)) -> std::ops::Range<f64> {
+    10f64.powf(low.log10().floor())..10f64.powf(high.log10().ceil())
 }
 
 /// What [`Lines::across`] says where it is a size.
