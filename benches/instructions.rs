@@ -43,7 +43,8 @@ fn pool() -> Used {
     used(2 * TIMES)
 }
 
-#[library_benchmark(setup = pool)]
+#[library_benchmark]
+#[bench::prepared(pool())]
 fn pair(used: Used) -> Used {
     for _ in 0..TIMES {
         drop(black_box(used.pool.try_reserve(black_box(SIZE))));
@@ -51,7 +52,8 @@ fn pair(used: Used) -> Used {
     used
 }
 
-#[library_benchmark(setup = pool)]
+#[library_benchmark]
+#[bench::prepared(pool())]
 fn pair_awaited(used: Used) -> Used {
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..TIMES {
@@ -79,7 +81,8 @@ fn shared() -> Shared {
     }
 }
 
-#[library_benchmark(setup = shared)]
+#[library_benchmark]
+#[bench::prepared(shared())]
 fn clone_and_drop(shared: Shared) -> Shared {
     for _ in 0..TIMES {
         drop(black_box(black_box(&shared.buffer).clone()));
@@ -87,7 +90,8 @@ fn clone_and_drop(shared: Shared) -> Shared {
     shared
 }
 
-#[library_benchmark(setup = shared)]
+#[library_benchmark]
+#[bench::prepared(shared())]
 fn slice_and_drop(shared: Shared) -> Shared {
     for _ in 0..TIMES {
         let (begin, end) = black_box((10, 100));
@@ -116,7 +120,8 @@ fn many() -> Many {
     }
 }
 
-#[library_benchmark(setup = many)]
+#[library_benchmark]
+#[bench::prepared(many())]
 fn freeze(mut many: Many) -> Many {
     many.shared
         .extend(many.unique.drain(..).map(DirectBytesMut::freeze));
@@ -162,13 +167,15 @@ fn pressed() -> Pressed {
     pressed
 }
 
-#[library_benchmark(setup = full)]
+#[library_benchmark]
+#[bench::prepared(full())]
 fn first_poll_to_park(mut full: Pressed) -> Pressed {
     park(&mut full);
     full
 }
 
-#[library_benchmark(setup = pressed)]
+#[library_benchmark]
+#[bench::prepared(pressed())]
 fn drop_while_pressed(mut pressed: Pressed) -> Pressed {
     pressed.held.drain(..).for_each(drop);
     pressed

@@ -194,7 +194,8 @@ impl Lines {
 
 /// Whole decades around a range, so that there are figures at its axis.
 fn decades((low, high): (f64, f64)) -> std::ops::Range<f64> {
-    10f64.powf(low.log10().floor())..10f64.powf(high.log10().ceil())
+    let from = low.log10().floor();
+    10f64.powf(from)..10f64.powf(high.log10().ceil().max(from + 1.0))
 }
 
 /// What [`Lines::across`] says where it is a size.
