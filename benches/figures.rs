@@ -1,6 +1,6 @@
 //! Medians, ratios and tables.
 
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter, Write};
 
 /// Something that is measured again and again, by turns with others.
 pub struct Runner<'a, T> {
@@ -114,6 +114,16 @@ pub fn time(ns: f64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
+/// A size with the fitting unit.
+pub fn bytes(n: usize) -> String {
+    match n {
+        n if n < 1 << 10 => format!("{n} B"),
+        n if n < 1 << 20 => format!("{} KiB", n >> 10),
+        n if n < 1 << 30 => format!("{} MiB", n >> 20),
+        n => format!("{} GiB", n >> 30),
+    }
+}
+
 /// A ratio as the tables have it.
 pub fn times(ratio: f64) -> String {
     let decimals = if ratio < 0.1 { 4 } else { 2 };
@@ -152,6 +162,12 @@ impl Table {
 
     /// Prints it under a title.
     pub fn print(&self, title: &str) {
-        println!("\n### {title}\n\n{}", self.text);
+        println!("\n### {title}\n\n{self}");
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }

@@ -16,7 +16,7 @@ const ROUNDS: usize = 200;
 
 fn main() {
     let plan = plans()[0];
-    let peer = Offheap::new(plan.limit());
+    let peer = Offheap::new(plan.limit(), plan.size);
     let tried = rounds(|| plan.time(&peer, PAIRS));
     let pool = Pool::builder().limit(plan.limit()).build().expect("a pool");
     let awaited = rounds(|| {

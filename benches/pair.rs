@@ -7,26 +7,34 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{criterion_group, criterion_main, BenchmarkGroup, Criterion};
-use offheap_benches::peers::{Backoff, Heap, Jemalloc, Offheap, Peer, Semaphore};
+use offheap_benches::peers::{visit, Peer, Visitor};
 use offheap_benches::scenario::pair::{plans, Plan};
 
 fn pairs(criterion: &mut Criterion) {
     for plan in plans() {
-        let mut group = criterion.benchmark_group(plan.name());
-        add::<Offheap>(&mut group, plan);
-        add::<Heap>(&mut group, plan);
-        add::<Semaphore>(&mut group, plan);
-        add::<Jemalloc>(&mut group, plan);
-        add::<Backoff>(&mut group, plan);
-        group.finish();
+        let group = criterion.benchmark_group(plan.name());
+        let mut add = Add { group, plan };
+        visit(&mut add);
+        add.group.finish();
     }
 }
 
-fn add<P: Peer>(group: &mut BenchmarkGroup<'_, WallTime>, plan: Plan) {
-    let peer = P::new(plan.limit());
-    group.bench_function(P::NAME, |bencher| {
-        bencher.iter_custom(|pairs| plan.time(&peer, pairs));
-    });
+struct Add<'a> {
+    group: BenchmarkGroup<'a, WallTime>,
+    plan: Plan,
+}
+
+impl Visitor for Add<'_> {
+    fn visit<P: Peer>(&mut self) {
+        let plan = self.plan;
+        if !plan.suits::<P>() {
+            return;
+        }
+        let peer = P::new(plan.limit(), plan.size);
+        self.group.bench_function(P::NAME, |bencher| {
+            bencher.iter_custom(|pairs| plan.time(&peer, pairs));
+        });
+    }
 }
 
 criterion_group! {

@@ -42,7 +42,7 @@ fn contended(criterion: &mut Criterion) {
 }
 
 fn add_contended<P: Limited>(group: &mut Group<'_>, plan: Plan, runtime: &Runtime) {
-    let peer = build::<P>(runtime, plan.limit());
+    let peer = build::<P>(runtime, plan.limit(), plan.size);
     group.bench_function(P::NAME, |bencher| {
         bencher.iter_custom(|buffers| {
             // A fixed time, whatever criterion asks for: shorter runs would measure how 64 tasks start.
@@ -64,7 +64,7 @@ fn wake(criterion: &mut Criterion) {
 }
 
 fn add_wake<P: Limited>(group: &mut Group<'_>, place: Place, runtime: &Runtime) {
-    let peer = build::<P>(runtime, SIZE);
+    let peer = build::<P>(runtime, SIZE, SIZE);
     group.bench_function(P::NAME, |bencher| {
         bencher.iter_custom(|samples| {
             let latencies = runtime.block_on(place.latencies(&peer, SIZE, samples as usize));
@@ -73,9 +73,9 @@ fn add_wake<P: Limited>(group: &mut Group<'_>, place: Place, runtime: &Runtime) 
     });
 }
 
-fn build<P: Peer>(runtime: &Runtime, limit: usize) -> P {
+fn build<P: Peer>(runtime: &Runtime, limit: usize, size: usize) -> P {
     let _entered = runtime.enter();
-    P::new(limit)
+    P::new(limit, size)
 }
 
 criterion_group! {

@@ -6,7 +6,7 @@ use offheap_benches::scenario::contended::{Hold, Outcome, Plan};
 use offheap_benches::scenario::runtime;
 use tokio::runtime::Runtime;
 
-use super::{build, cell, ratios, runner, versus, Goals, Options, KIB, MS};
+use super::{build, cell, ratios, runner, versus, Options, Report, KIB, MS};
 
 const HEAD: [&str; 8] = [
     "",
@@ -19,59 +19,72 @@ const HEAD: [&str; 8] = [
     "failed",
 ];
 
-pub(crate) fn compare(options: &Options, goals: &mut Goals) {
-    let mut table = Table::new(&HEAD);
-    for workers in [1, 2] {
-        for (hold, held, rounds, time) in [
-            // Long rounds: how long two workers keep a task from its turn is a matter of luck, which takes its time to even out.
-            (
-                Hold::Yields,
-                "2 to 6 yields",
-                options.pick(5, 3),
-                options.pick(2000, 400),
-            ),
-            (
-                Hold::Sleep(MS),
-                "1 ms",
-                options.pick(11, 3),
-                options.pick(400, 200),
-            ),
+pub(crate) fn compare(options: &Options, report: &mut Report) {
+    for (takers, room, workers) in [(64, 16, &[1, 2][..]), (1024, 256, &[2])] {
+        let mut table = Table::new(&HEAD);
+        for &workers in workers {
+            let of = Shape {
+                takers,
+                room,
+                workers,
+            };
+            of.compare(options, report, &mut table);
+        }
+        let title = format!("Contended: {takers} tasks, 64 KiB each, room for {room}");
+        report.table(&title, table);
+    }
+}
+
+struct Shape {
+    takers: usize,
+    room: usize,
+    workers: usize,
+}
+
+impl Shape {
+    fn compare(&self, options: &Options, report: &mut Report, table: &mut Table) {
+        // Long rounds: how long two workers keep a task from its turn is a matter of luck, which takes its time to even out.
+        let yields = options.pick((5, 2000), (3, 400));
+        let sleep = options.pick((9, 400), (3, 200));
+        for (hold, held, (rounds, time), throughput) in [
+            (Hold::Yields, "2 to 6 yields", yields, 1.5),
+            // Nearly all of this is holding, whoever hands out.
+            (Hold::Sleep(MS), "1 ms", sleep, 1.0),
         ] {
             let plan = Plan {
-                takers: 64,
-                room: 16,
+                takers: self.takers,
+                room: self.room,
                 size: 64 * KIB,
                 hold,
                 time: time * MS,
             };
-            let runtime = runtime(workers);
+            let runtime = runtime(self.workers);
             let mut peers = [
                 tasks::<Offheap>(plan, &runtime),
                 tasks::<Semaphore>(plan, &runtime),
                 tasks::<Backoff>(plan, &runtime),
             ];
             let all = interleave(rounds, &mut peers);
-            let plural = if workers == 1 { "" } else { "s" };
-            let name = format!("hold {held}, {workers} worker{plural}");
-            let (served, p99) = rows(&mut table, &name, &all);
+            let plural = if self.workers == 1 { "" } else { "s" };
+            let name = format!("hold {held}, {} worker{plural}", self.workers);
+            let (served, p99) = rows(table, &name, &all);
 
-            let goal = |what| format!("contended, {name}: {what}");
+            let Shape { takers, room, .. } = self;
+            let goal = |what| format!("contended, {takers} tasks, room for {room}, {name}: {what}");
             let peer = all[1].name;
-            goals.at_least(goal(format!("throughput / {peer}")), served[1], 1.0);
-            goals.at_most(goal(format!("p99 wait / {peer}")), p99[1], 1.2);
+            let what = goal(format!("throughput / {peer}"));
+            report.goals.at_least(what, served[1], throughput);
+            let what = goal(format!("p99 wait / {peer}"));
+            report.goals.at_most(what, p99[1], 1.0);
             let [ours, theirs] = [&all[0], &all[1]].map(|all| all.median(Outcome::unfairness));
             let figure = format!("{ours:.2} ({peer}: {theirs:.2})");
-            goals.note(
-                goal("most / least served: ≤ 1.1".into()),
-                figure,
-                ours <= 1.1,
-            );
+            let what = goal("most / least served: ≤ 1.1".into());
+            report.goals.note(what, figure, ours <= 1.1);
         }
     }
-    table.print("Contended: 64 tasks, 64 KiB each, room for 16");
 }
 
-pub(crate) fn compare_seeds(options: &Options, goals: &mut Goals) {
+pub(crate) fn compare_seeds(options: &Options, report: &mut Report) {
     let plan = Plan {
         takers: 64,
         room: 16,
@@ -96,9 +109,14 @@ pub(crate) fn compare_seeds(options: &Options, goals: &mut Goals) {
         rows(&mut table, name, &all);
         let failed = failed(&all[0]);
         let goal = format!("seeds' scenario, {name}: nobody fails");
-        goals.note(goal, format!("{failed} failed"), failed == 0);
+        report
+            .goals
+            .note(goal, format!("{failed} failed"), failed == 0);
     }
-    table.print("The seeds' scenario: 1 MiB each, room for 16, held for 1 ms");
+    report.table(
+        "The seeds' scenario: 1 MiB each, room for 16, held for 1 ms",
+        table,
+    );
 }
 
 /// A row for each peer; answers ours / theirs of throughput and of p99.
@@ -133,11 +151,11 @@ fn failed(series: &Series<Outcome>) -> u64 {
 }
 
 fn tasks<P: Limited>(plan: Plan, runtime: &Runtime) -> Runner<'_, Outcome> {
-    let peer = build::<P>(runtime, plan.limit());
+    let peer = build::<P>(runtime, plan.limit(), plan.size);
     runner::<P, _>(move || runtime.block_on(plan.tasks(peer.clone())))
 }
 
 fn threads<'a, P: Limited>(plan: Plan) -> Runner<'a, Outcome> {
-    let peer = P::new(plan.limit());
+    let peer = P::new(plan.limit(), plan.size);
     runner::<P, _>(move || plan.threads(peer.clone()))
 }

@@ -28,26 +28,32 @@ impl Goals {
         self.0.push([goal, figure, holds.to_string()]);
     }
 
-    pub(crate) fn print(self) {
+    /// All of them, and how many hold.
+    pub(crate) fn table(&self) -> String {
         let mut table = Table::new(&["goal", "median (quartiles) over rounds", "holds"]);
-        for goal in self.0 {
-            table.row(goal);
-        }
-        table.print("Goals");
+        self.0.iter().for_each(|goal| table.row(goal.clone()));
+        let held = self.0.iter().filter(|[.., holds]| holds == YES).count();
+        format!("{table}\n{held} of {} hold.\n", self.0.len())
     }
 }
+
+const YES: &str = "yes";
 
 /// Whether a goal is met by the median, or at least by the better quarter of the rounds.
 fn verdict(median: bool, quarter: bool) -> &'static str {
     match (median, quarter) {
-        (true, _) => "yes",
+        (true, _) => YES,
         (false, true) => "within the noise",
         (false, false) => "**no**",
     }
 }
 
 fn quartiles(ratio: Ratio) -> String {
-    let decimals = if ratio.median < 10.0 { 2 } else { 0 };
+    let decimals = match ratio.median {
+        median if median < 0.1 => 4,
+        median if median < 10.0 => 2,
+        _ => 0,
+    };
     let [low, median, high] =
         [ratio.low, ratio.median, ratio.high].map(|ratio| format!("{ratio:.decimals$}"));
     format!("{median} ({low} – {high})")

@@ -6,9 +6,9 @@ use std::time::Duration;
 use offheap_benches::figures::{interleave, Runner, Table};
 use offheap_benches::scenario::handles::{Buffers, Deed, Heap, Pooled};
 
-use super::{cell, ratios, Goals, Options, MS};
+use super::{cell, ratios, Options, Report, MS};
 
-pub(crate) fn compare(options: &Options, goals: &mut Goals) {
+pub(crate) fn compare(options: &Options, report: &mut Report) {
     let head: Vec<_> = once("handles").chain([Pooled::NAME, Heap::NAME]).collect();
     let mut table = Table::new(&head);
     for deed in Deed::ALL {
@@ -21,14 +21,19 @@ pub(crate) fn compare(options: &Options, goals: &mut Goals) {
             Deed::Freeze => 0.5,
             Deed::CloneByTwo => 1.0,
         };
-        goals.at_most(format!("{} / {}", deed.name(), Heap::NAME), ratios[1], most);
+        report
+            .goals
+            .at_most(format!("{} / {}", deed.name(), Heap::NAME), ratios[1], most);
         let medians = all.iter().map(|series| series.median(|&ns| ns));
         let cells = medians
             .enumerate()
             .map(|(peer, ns)| cell(peer, ns, &ratios));
         table.row(once(deed.name().to_string()).chain(cells));
     }
-    table.print("Handles: time per operation and thread (in brackets: ours / theirs)");
+    report.table(
+        "Handles: time per operation and thread (in brackets: ours / theirs)",
+        table,
+    );
 }
 
 /// Nanoseconds per deed, in rounds of about the same length.

@@ -8,14 +8,14 @@ use offheap_benches::scenario::recovery::{Held, Outcome, Plan};
 use offheap_benches::scenario::runtime;
 use tokio::runtime::Runtime;
 
-use super::{build, cell, ratios, runner, Goals, Options, KIB, MS};
+use super::{build, cell, ratios, runner, Options, Report, KIB, MS};
 
 /// Ours, and whom it is compared with.
 const PEERS: [&str; 4] = [Offheap::NAME, Semaphore::NAME, Permits::NAME, Backoff::NAME];
 const SEMAPHORE: usize = 1;
 const BACKOFF: usize = 3;
 
-pub(crate) fn compare(options: &Options, goals: &mut Goals) {
+pub(crate) fn compare(options: &Options, report: &mut Report) {
     let head: Vec<_> = once("waiters, held as, for").chain(PEERS).collect();
     let mut table = Table::new(&head);
     let runtime = runtime(2);
@@ -54,22 +54,24 @@ pub(crate) fn compare(options: &Options, goals: &mut Goals) {
                 let [ours, theirs] = [&all[0], &all[BACKOFF]].map(failed);
                 let what = goal(format!("{} fails everyone, ours nobody", PEERS[BACKOFF]));
                 let figure = format!("{theirs} and {ours} of {}", waiters * rounds);
-                goals.note(what, figure, ours == 0 && theirs == waiters * rounds);
+                report
+                    .goals
+                    .note(what, figure, ours == 0 && theirs == waiters * rounds);
                 continue;
             }
             let what = goal(format!("last / {}", PEERS[SEMAPHORE]));
-            goals.at_most(what, ratios[SEMAPHORE], 1.2);
+            report.goals.at_most(what, ratios[SEMAPHORE], 1.2);
             if waiters <= 64 {
                 let [ours, theirs] =
                     [&all[0], &all[BACKOFF]].map(|all| all.figures(|outcome| outcome.last));
                 let what = goal(format!("{} / ours", PEERS[BACKOFF]));
-                goals.at_least(what, Ratio::of(&theirs, &ours), 100.0);
+                report
+                    .goals
+                    .at_least(what, Ratio::of(&theirs, &ours), 100.0);
             }
         }
     }
-    table.print(
-        "Recovery: how long after it is freed the last waiter runs; 64 KiB per waiter, 2 workers (in brackets: ours / theirs)",
-    );
+    report.table("Recovery: how long after it is freed the last waiter runs; 64 KiB per waiter, 2 workers (in brackets: ours / theirs)", table);
 }
 
 fn failed(series: &Series<Outcome>) -> usize {
@@ -77,6 +79,6 @@ fn failed(series: &Series<Outcome>) -> usize {
 }
 
 fn recoveries<P: Limited>(plan: Plan, runtime: &Runtime) -> Runner<'_, Outcome> {
-    let peer = build::<P>(runtime, plan.limit());
+    let peer = build::<P>(runtime, plan.limit(), plan.size);
     runner::<P, _>(move || runtime.block_on(plan.run(peer.clone())))
 }

@@ -5,7 +5,7 @@ use offheap_benches::peers::{Backoff, Limited, Offheap, Permits, Semaphore};
 use offheap_benches::scenario::wake::Place;
 use tokio::runtime::Runtime;
 
-use super::{build, cell, ratios, runner, Goals, Options, KIB};
+use super::{build, cell, ratios, runner, Options, Report, KIB};
 
 /// One round.
 struct Wakes {
@@ -13,7 +13,7 @@ struct Wakes {
     p99: f64,
 }
 
-pub(crate) fn compare(options: &Options, goals: &mut Goals) {
+pub(crate) fn compare(options: &Options, report: &mut Report) {
     let mut table = Table::new(&[
         "waiter",
         "peer",
@@ -43,15 +43,18 @@ pub(crate) fn compare(options: &Options, goals: &mut Goals) {
         }
         for peer in [1, 2] {
             let what = format!("wake, {}: median / {}", place.name(), all[peer].name);
-            goals.at_most(what, medians[peer], 1.2);
+            report.goals.at_most(what, medians[peer], 1.0);
         }
     }
-    table.print("Wake: from the drop to the waiter's next instruction, 64 KiB");
+    report.table(
+        "Wake: from the drop to the waiter's next instruction, 64 KiB",
+        table,
+    );
 }
 
 fn wakes<P: Limited>(place: Place, samples: usize, runtime: &Runtime) -> Runner<'_, Wakes> {
     const SIZE: usize = 64 * KIB;
-    let peer = build::<P>(runtime, SIZE);
+    let peer = build::<P>(runtime, SIZE, SIZE);
     runner::<P, _>(move || {
         let mut latencies = runtime.block_on(place.latencies(&peer, SIZE, samples));
         latencies.sort_by(f64::total_cmp);

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{Charged, Failed, Limited, Peer};
+use super::{Charged, Failed, Kind, Limited, Peer};
 
 const FIRST_SLEEP: Duration = Duration::from_millis(1);
 const LAST_SLEEP: Duration = Duration::from_millis(256);
@@ -29,14 +29,14 @@ pub struct Counted {
 }
 
 impl Drop for Counted {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.count.used.fetch_sub(self.n, Ordering::Release);
     }
 }
 
 impl Backoff {
-    #[inline]
+    #[inline(always)]
     fn charge(&self, n: usize) -> Option<Counted> {
         let Count { limit, used } = self.0;
         let charge = |used: usize| used.checked_add(n).filter(|sum| sum <= limit);
@@ -53,15 +53,18 @@ impl Backoff {
 
 impl Peer for Backoff {
     const NAME: &'static str = "sleep backoff";
+    const KIND: Kind = Kind::Bounded;
+    const LIMIT: &'static str = "bytes, sleeps";
+    const CRATES: &'static [&'static str] = &["bytes"];
 
     type Lease = Charged<Counted>;
 
-    fn new(limit: usize) -> Self {
+    fn new(limit: usize, _size: usize) -> Self {
         let used = AtomicUsize::new(0);
         Backoff(Box::leak(Box::new(Count { limit, used })))
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_take(&self, n: usize) -> Self::Lease {
         Charged::new(n, self.charge(n).expect("room"))
     }

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::Peer;
+use super::{Kind, Peer};
 
 /// `BytesMut::with_capacity`.
 #[derive(Debug, Clone)]
@@ -10,14 +10,17 @@ pub struct Heap;
 
 impl Peer for Heap {
     const NAME: &'static str = "BytesMut";
+    const KIND: Kind = Kind::Container;
+    const LIMIT: &'static str = "none";
+    const CRATES: &'static [&'static str] = &["bytes"];
 
     type Lease = BytesMut;
 
-    fn new(_limit: usize) -> Self {
+    fn new(_limit: usize, _size: usize) -> Self {
         Heap
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_take(&self, n: usize) -> BytesMut {
         BytesMut::with_capacity(n)
     }

@@ -1,9 +1,12 @@
 //! What the peers have to do, each scenario written once for all of them.
 
+pub mod awaited;
 pub mod contended;
 pub mod handles;
 pub mod pair;
+pub mod pressed;
 pub mod recovery;
+pub mod start;
 pub mod wake;
 
 use std::future::Future;

@@ -1,7 +1,7 @@
 //! A pair: take a buffer, write its first 8 bytes, give it back. There is always room.
 //!
 //! Two threads at the same work share one peer but no buffer, and the time is per pair of each thread: equal to that of
-//! one thread where the two do not disturb each other. Nothing here waits, and nothing reads or fills the memory: what is
+//! one thread where the two do not disturb each other. Nothing here waits, and nothing fills the memory or reads more than was written: what is
 //! measured is handing out and taking back.
 
 use std::hint;
@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::peers::{Lease, Peer};
+use crate::figures::bytes;
+use crate::peers::{Kind, Lease, Peer};
 
 /// Live buffers of the window, and places in the ring between two threads.
-const WINDOW: usize = 64;
-/// Pairs before the clock starts, on each thread.
+pub const WINDOW: usize = 64;
+/// Pairs before the clock starts, on each thread; fewer of those that may be system calls.
 const WARM_UP: u64 = 256;
+const WARM_UP_LARGE: u64 = 4;
 
 /// In which order buffers come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub enum Pattern {
     Lifo,
     /// 64 buffers live; the oldest is dropped when a new one has been taken.
     Window,
-    /// One thread takes, another drops; between them is a ring of 64 places, the same for all peers.
+    /// One thread takes and writes, another reads and drops; between them is a ring of 64 places, the same for all peers.
     Cross,
 }
 
@@ -40,7 +42,7 @@ pub struct Plan {
     pub threads: usize,
 }
 
-/// All rows.
+/// All rows; the first is the one to look at where there is time for one.
 pub fn plans() -> Vec<Plan> {
     use Pattern::{Cross, Lifo, Window};
     let mut plans = Vec::new();
@@ -53,12 +55,25 @@ pub fn plans() -> Vec<Plan> {
             });
         }
     }
+    for size in [256, 1 << 10, 1 << 20, 64 << 20] {
+        plans.push(Plan {
+            pattern: Lifo,
+            size,
+            threads: 1,
+        });
+    }
     plans
 }
 
 impl Plan {
     /// Such as `LIFO 4 KiB, 1 thread`.
     pub fn name(&self) -> String {
+        let (pattern, threads) = self.group();
+        format!("{pattern} {}, {threads}", bytes(self.size))
+    }
+
+    /// Such as `LIFO` and `1 thread`.
+    pub fn group(&self) -> (&'static str, String) {
         let pattern = match self.pattern {
             Pattern::Lifo => "LIFO",
             Pattern::Window => "window",
@@ -69,13 +84,23 @@ impl Plan {
         } else {
             "threads"
         };
-        let kib = self.size >> 10;
-        format!("{pattern} {kib} KiB, {} {threads}", self.threads)
+        (pattern, format!("{} {threads}", self.threads))
     }
 
     /// More than all threads need, so that nobody has to wait.
     pub fn limit(&self) -> usize {
-        8 * WINDOW * self.size
+        const MOST: usize = 1 << 30;
+        (8 * WINDOW * self.size).min(MOST).max(8 * self.size)
+    }
+
+    /// Whether a peer can do it: the floor is for one thread that takes, and has its buffers in rotation.
+    pub fn suits<P: Peer>(&self) -> bool {
+        let rotates = match self.pattern {
+            Pattern::Lifo => false,
+            Pattern::Window => self.threads == 1,
+            Pattern::Cross => true,
+        };
+        rotates || P::KIND != Kind::Floor
     }
 
     /// How long `pairs` pairs take, on each thread.
@@ -106,7 +131,7 @@ impl Plan {
         if self.pattern == Pattern::Window {
             slots.resize_with(WINDOW, || taken(peer, self.size));
         }
-        self.pairs(peer, WARM_UP, &mut slots);
+        self.pairs(peer, self.warm_up(), &mut slots);
         ready();
         let start = Instant::now();
         self.pairs(peer, pairs, &mut slots);
@@ -125,18 +150,27 @@ impl Plan {
         }
     }
 
+    fn warm_up(&self) -> u64 {
+        if self.size < 1 << 20 {
+            WARM_UP
+        } else {
+            WARM_UP_LARGE
+        }
+    }
+
     fn time_cross<P: Peer>(&self, peer: &P, pairs: u64) -> Duration {
+        let warm_up = self.warm_up();
         let (mut send, mut receive) = RingBuffer::new(WINDOW);
         thread::scope(|scope| {
             scope.spawn(move || {
-                for _ in 0..WARM_UP + pairs {
+                for _ in 0..warm_up + pairs {
                     push(&mut send, taken(peer, self.size));
                 }
             });
             let dropper = scope.spawn(move || {
-                (0..WARM_UP).for_each(|_| drop(pop(&mut receive)));
+                (0..warm_up).for_each(|_| read(pop(&mut receive)));
                 let start = Instant::now();
-                (0..pairs).for_each(|_| drop(pop(&mut receive)));
+                (0..pairs).for_each(|_| read(pop(&mut receive)));
                 start.elapsed()
             });
             dropper.join().expect("no panic")
@@ -144,8 +178,15 @@ impl Plan {
     }
 }
 
-#[inline]
-fn taken<P: Peer>(peer: &P, size: usize) -> P::Lease {
+/// Reads what was written, and gives the buffer back.
+#[inline(always)]
+fn read(mut lease: impl Lease) {
+    lease.look();
+}
+
+/// Takes a buffer and writes to it.
+#[inline(always)]
+pub(super) fn taken<P: Peer>(peer: &P, size: usize) -> P::Lease {
     let mut lease = peer.try_take(size);
     lease.touch();
     lease
