@@ -618,7 +618,7 @@ impl PoolBuilder {
             } else {
                 self.high_water.clamp(0.0, 1.0)
             },
-            floor: self.floor as u64,
+            floor: (self.floor as u64).min(max_limit as u64),
             injector: injector.clone(),
         })
         .map_err(named)?;
