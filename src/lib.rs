@@ -80,6 +80,12 @@
 //! times `max_limit` of address space, which costs nothing until it is used. Limits up to about 1 TiB fit x86-64. Under
 //! `ulimit -v` a pool may fail to build, and says so. Elsewhere blocks come from the heap, span by span; everything else is the same.
 //!
+//! # Forking
+//!
+//! After `fork` a child must not use its parent's pools, nor wait for them: the pools' threads are not there, and a lock that another
+//! thread had stays locked. The memory is the parent's and the child's own copy from then on, so a child that only drops the buffers it
+//! inherited while the pool is calm, executes another program or exits does no harm. Children build pools of their own.
+//!
 //! # Features
 //!
 //! None of these costs a reservation that finds memory, or a drop, anything.
@@ -92,6 +98,7 @@
 //! - `inspector`: `Inspector` is a live page of what pools do, as an axum router.
 //! - `tracing`: a span for each parked reservation; events for pressure, faults and closing; while [`Pool::closed`] waits, the pool
 //!   says each second who still holds what.
+//! - `test-util`, for tests: makes a pool refuse, or the operating system, or the reclaimer fail, when a test wants it so.
 
 mod arena;
 mod budget;
@@ -106,6 +113,8 @@ mod reclaim;
 mod reserve;
 mod sync;
 mod sys;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 mod units;
 mod watch;
 

@@ -17,6 +17,7 @@ use crate::engine::{Config, Engine, HasEngine, Owned};
 use crate::error::LimitError;
 use crate::observe::{self, ClassStats, Holder, Recent, Stats};
 use crate::reclaim::{self, Callback, Fault, FaultHandler, Need, Urgency};
+use crate::sys::Injector;
 
 /// How long queued memory stays committed if the builder is not told otherwise.
 const IDLE: Duration = Duration::from_secs(10);
@@ -411,6 +412,8 @@ pub struct PoolBuilder {
     extras: observe::Extras,
     #[cfg(feature = "metrics")]
     publish_every: Option<Duration>,
+    #[cfg(feature = "test-util")]
+    faults: Option<crate::test_util::Faults>,
 }
 
 impl fmt::Debug for PoolBuilder {
@@ -448,6 +451,8 @@ impl Default for PoolBuilder {
             extras: Default::default(),
             #[cfg(feature = "metrics")]
             publish_every: None,
+            #[cfg(feature = "test-util")]
+            faults: None,
         }
     }
 }
@@ -557,6 +562,13 @@ impl PoolBuilder {
         self
     }
 
+    /// Lets the pool fail where and when `faults` say so: see [`test_util`](crate::test_util). Default: it does not.
+    #[cfg(feature = "test-util")]
+    pub fn faults(mut self, faults: crate::test_util::Faults) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
     /// Reserves the address space and starts the reclaimer: a task of the tokio runtime that this is called in, or a thread
     /// where there is none. Takes no memory yet.
     ///
@@ -590,6 +602,10 @@ impl PoolBuilder {
                 ))))
             }
         };
+        #[cfg(not(feature = "test-util"))]
+        let injector = Injector;
+        #[cfg(feature = "test-util")]
+        let injector = Injector::new(self.faults.clone());
         let engine = Engine::build(Config {
             limit: limit as u64,
             max_limit: max_limit as u64,
@@ -602,7 +618,8 @@ impl PoolBuilder {
             } else {
                 self.high_water.clamp(0.0, 1.0)
             },
-            floor: self.floor as u64,
+            floor: (self.floor as u64).min(max_limit as u64),
+            injector: injector.clone(),
         })
         .map_err(named)?;
         let label = Label {
@@ -614,8 +631,13 @@ impl PoolBuilder {
         let labelled = engine.label.set(Box::new(label));
         debug_assert!(labelled.is_ok());
         let inner = Arc::new(Inner { engine });
+        #[cfg(feature = "test-util")]
+        if let Some(faults) = &self.faults {
+            faults.attach(&inner);
+        }
         let habits = reclaim::Habits {
             idle: self.decommit_after.clamp(LEAST_IDLE, MOST_IDLE),
+            injector,
             #[cfg(feature = "metrics")]
             publish: self
                 .publish_every

@@ -123,7 +123,7 @@ impl Pool {
         let block = match n {
             0 if engine.is_closed() => Err(Refused::Closed),
             0 => return Ok(DirectBytesMut::new()),
-            _ => engine.obtain_slow(n),
+            _ => engine.try_obtain_slow(n),
         };
         match block {
             Ok(block) => {

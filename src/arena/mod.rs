@@ -107,7 +107,12 @@ const MAX_CLASSES: usize = 192;
 
 impl Arena {
     /// Lays out and reserves the address space of a pool that may grow to `max_limit` bytes.
-    pub(crate) fn new(max_limit: u64, page_aligned: bool, shards: usize) -> io::Result<Arena> {
+    pub(crate) fn new(
+        max_limit: u64,
+        page_aligned: bool,
+        shards: usize,
+        injector: &sys::Injector,
+    ) -> io::Result<Arena> {
         let page = sys::page_size();
         let sizes = Sizes::new(max_limit, page, page_aligned);
         let too_large = || {
@@ -135,7 +140,7 @@ impl Arena {
             let memory = layout.take(shape.spans * shape.span());
             ranges.push(memory.ok_or_else(too_large)?);
         }
-        let space = Space::reserve(layout.len()).map_err(|error| {
+        let space = Space::reserve(layout.len(), injector).map_err(|error| {
             io::Error::new(
                 error.kind(),
                 format!(

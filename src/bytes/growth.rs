@@ -98,7 +98,7 @@ impl DirectBytesMut {
         let n = self.len().saturating_add(additional);
         let beside = beside(handle, n);
         let block = match engine.is_closed() || engine.fits(&Claim::beside(n, beside, site)) {
-            true => engine.obtain(n),
+            true => engine.try_obtain(n),
             false => Err(Refused::TooLarge),
         };
         match block {

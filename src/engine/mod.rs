@@ -22,6 +22,7 @@
 mod claim;
 mod clean;
 mod close;
+mod denial;
 mod gauge;
 // Without caches some of it has no use.
 #[cfg_attr(not(any(feature = "cache", offheap_loom)), allow(dead_code))]
@@ -97,6 +98,7 @@ pub(crate) struct Engine {
     /// Pages that ageing leaves.
     floor: u32,
     pub(crate) counters: Line<Counters>,
+    injector: sys::Injector,
     #[cfg(offheap_loom)]
     life: life::Life,
 }
@@ -183,7 +185,7 @@ pub(crate) enum Refused {
 }
 
 /// What a pool is built from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) limit: u64,
     pub(crate) max_limit: u64,
@@ -193,12 +195,18 @@ pub(crate) struct Config {
     pub(crate) wipes: bool,
     pub(crate) high_water: f64,
     pub(crate) floor: u64,
+    pub(crate) injector: sys::Injector,
 }
 
 impl Engine {
     /// Builds a pool; the handle owns it.
     pub(crate) fn build(config: Config) -> io::Result<Owned> {
-        let arena = Arena::new(config.max_limit, config.page_aligned, config.shards)?;
+        let arena = Arena::new(
+            config.max_limit,
+            config.page_aligned,
+            config.shards,
+            &config.injector,
+        )?;
         let limit = Self::pages_of(config.limit)?;
         Self::pages_of(config.max_limit)?;
         let classes = arena.classes().len();
@@ -236,6 +244,7 @@ impl Engine {
             biased: config.membarrier && barrier::available(),
             label: OnceLock::new(),
             counters: Line::default(),
+            injector: config.injector,
             #[cfg(offheap_loom)]
             life: life::Life::new(),
         });
@@ -419,12 +428,15 @@ impl Engine {
         if class.is_open() || class.queued_in_depot() == 0 {
             return None;
         }
-        self.locked(|state| {
-            if !state.pressed {
-                self.open(state, class);
+        let denied = self.locked(|state| {
+            if state.pressed {
+                return None;
             }
+            self.open(state, class);
+            // A pool that may deny keeps it shut.
+            (!class.is_open()).then(|| class.pop_locked())?
         });
-        class.take()
+        denied.or_else(|| class.take())
     }
 
     /// From other shards.
@@ -702,8 +714,10 @@ impl Engine {
 
     fn open(&self, state: &mut State, class: &Class) {
         if !class.is_open() {
-            class.open();
-            state.open.push(class.id());
+            if !self.injector.may_deny() {
+                class.open();
+                state.open.push(class.id());
+            }
             // What is queued from now on has to be aged.
             state.ring |= std::mem::take(&mut state.asleep);
         }

@@ -79,9 +79,14 @@ impl<P: HasEngine> Wait<P> {
         let parked = match node.status() {
             Status::Idle => {
                 // SAFETY: an idle node is its owner's.
-                let ready = unsafe { node.payload(|claim| engine.obtain_claim(claim)) };
+                let (denied, ready) = unsafe {
+                    node.payload(|claim| match engine.denies(claim) {
+                        true => (true, Err(Refused::Full)),
+                        false => (false, engine.obtain_claim(claim)),
+                    })
+                };
                 match ready {
-                    Err(Refused::Full) => self.park(cx.waker()),
+                    Err(Refused::Full) => self.park(cx.waker(), denied),
                     Err(refused) => return Poll::Ready(Err(refused)),
                     Ok(()) => false,
                 }
@@ -115,16 +120,21 @@ impl<P: HasEngine> Wait<P> {
         Poll::Ready(done)
     }
 
-    /// Joins the queue; answers whether it had to wait there. It may be done when this returns.
+    /// Joins the queue; answers whether it had to wait there. It may be done when this returns. `denied`: though there may be memory.
     #[cold]
-    fn park(&self, waker: &Waker) -> bool {
+    fn park(&self, waker: &Waker, denied: bool) -> bool {
         let engine = self.pool.engine();
         #[cfg(feature = "tracing")]
         let bytes = self.asked();
-        let position = engine.join(&self.node, waker.clone());
+        let position = engine.join(&self.node, waker.clone(), denied);
         #[cfg(feature = "tracing")]
         if let Some(position) = position {
             self.trace.parked(engine, bytes, position);
+        }
+        if denied {
+            // Called, because nobody else will do it, and the reclaimer in case that it does not come.
+            waker.wake_by_ref();
+            engine.bell().ring();
         }
         position.is_some()
     }
@@ -230,7 +240,7 @@ impl Engine {
 
     /// Joins the queue; answers its place in it, counted from one, unless it was served at once. The node may be done when this
     /// returns.
-    fn join(&self, node: &Node<Claim>, waker: Waker) -> Option<usize> {
+    fn join(&self, node: &Node<Claim>, waker: Waker, denied: bool) -> Option<usize> {
         // SAFETY: the node is idle, so its payload is its owner's.
         let bytes = unsafe { node.payload(|claim| claim.bytes()) };
         let mut state = lock(&self.state);
@@ -241,7 +251,9 @@ impl Engine {
         if first {
             // First the doors are shut, then what was behind them is looked at: a drop either is seen or sees us.
             self.settle(&mut state);
-            self.conclude(state);
+            if !denied {
+                self.conclude(state);
+            }
         } else {
             // Whoever is ahead could not be served, so neither can this one.
             drop(state);
@@ -256,7 +268,9 @@ impl Engine {
             self.note_peak();
             self.begin_episode();
             self.note_pressure();
-            self.assist(node);
+            if !denied {
+                self.assist(node);
+            }
         }
         Some(position)
     }
@@ -280,6 +294,7 @@ impl Engine {
             };
             drop(old);
         }
+        self.serve_denied();
         self.assist(node);
     }
 

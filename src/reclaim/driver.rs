@@ -13,15 +13,18 @@ use super::{Bell, FaultHandler, Next, Reclaimer};
 use crate::engine::Counted;
 use crate::pool::Inner;
 use crate::reserve::unpark_this_thread;
+use crate::sys::Injector;
 
 /// A reclaimer that panics every time is a defect; the pool goes on without it.
 const MAX_RESTARTS: u32 = 8;
 
 /// What a reclaimer does by the clock.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Habits {
     /// How long memory may be queued and unused.
     pub(crate) idle: Duration,
+    /// What it has to put up with.
+    pub(crate) injector: Injector,
     /// How often it publishes figures.
     #[cfg(feature = "metrics")]
     pub(crate) publish: Option<Duration>,
@@ -104,6 +107,7 @@ impl Watch {
     fn turn(&mut self, now: Instant) -> Option<Next> {
         let pool = self.pool.upgrade()?;
         let engine = pool.engine();
+        self.habits.injector.turn();
         let reclaimer = self
             .reclaimer
             .get_or_insert_with(|| Reclaimer::new(engine, self.habits.idle));
@@ -163,10 +167,20 @@ impl Watch {
     }
 
     async fn run_in_task(mut self) {
-        let bell = self.bell.clone();
-        // The runtime's clock, which a test may have stopped.
-        while let Some(next) = self.turn(tokio::time::Instant::now().into_std()) {
-            let rung = poll_fn(|cx| bell.poll_rung(cx));
+        let (bell, injector) = (self.bell.clone(), self.habits.injector.clone());
+        loop {
+            let delay = poll_fn(|cx| injector.poll_turn(cx)).await;
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            // The runtime's clock, which a test may have stopped.
+            let Some(next) = self.turn(tokio::time::Instant::now().into_std()) else {
+                return;
+            };
+            let rung = poll_fn(|cx| match injector.poll_turn(cx) {
+                Poll::Ready(_) => bell.poll_rung(cx),
+                Poll::Pending => Poll::Pending,
+            });
             match next {
                 Next::Soon => tokio::task::yield_now().await,
                 Next::Rung => rung.await,
@@ -183,10 +197,28 @@ impl Watch {
             crate::sync::stand();
             let mut watch = self;
             watch.place = Place::Thread;
+            watch.await_turn();
             while let Some(next) = watch.turn(Instant::now()) {
                 watch.wait(next);
+                watch.await_turn();
             }
         });
+    }
+
+    /// Returns when the next turn may be taken: at once, unless a test holds it up.
+    fn await_turn(&self) {
+        if !self.habits.injector.is_there() {
+            return;
+        }
+        let waker = unpark_this_thread();
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            match self.habits.injector.poll_turn(&mut cx) {
+                Poll::Pending => thread::park(),
+                Poll::Ready(delay) if delay.is_zero() => return,
+                Poll::Ready(delay) => return thread::sleep(delay),
+            }
+        }
     }
 
     fn wait(&self, next: Next) {
@@ -195,7 +227,9 @@ impl Watch {
         }
         let waker = unpark_this_thread();
         let mut cx = Context::from_waker(&waker);
-        while self.bell.poll_rung(&mut cx) == Poll::Pending {
+        while self.habits.injector.poll_turn(&mut cx).is_pending()
+            || self.bell.poll_rung(&mut cx).is_pending()
+        {
             match next {
                 Next::Soon => return,
                 Next::Rung => thread::park(),
@@ -223,7 +257,7 @@ impl Drop for Watch {
             }
             return;
         }
-        let mut next = Watch::new(self.pool.clone(), self.bell.clone(), self.habits);
+        let mut next = Watch::new(self.pool.clone(), self.bell.clone(), self.habits.clone());
         next.restarts = self.restarts + u32::from(panicked);
         next.run_on_thread();
     }

@@ -83,6 +83,7 @@ impl Reclaimer {
 
     fn reclaim(&mut self, engine: &Engine, now: Instant) -> Next {
         engine.touch_clock();
+        engine.serve_denied();
         let more = engine.clean_some();
         engine.last_resort(true);
         engine.help();

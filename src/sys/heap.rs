@@ -10,6 +10,8 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::OnceLock;
 
+use super::{Call, Injector};
+
 /// Whether address space is reserved ahead.
 pub(crate) const RESERVES: bool = false;
 
@@ -19,11 +21,15 @@ pub(crate) fn page_size() -> usize {
 
 /// Nothing is reserved ahead: spans are allocated when they are committed.
 #[derive(Debug)]
-pub(crate) struct Space;
+pub(crate) struct Space {
+    injector: Injector,
+}
 
 impl Space {
-    pub(crate) fn reserve(_len: usize) -> io::Result<Space> {
-        Ok(Space)
+    pub(crate) fn reserve(_len: usize, injector: &Injector) -> io::Result<Space> {
+        Ok(Space {
+            injector: injector.clone(),
+        })
     }
 
     /// Heap spans have no common range.
@@ -37,6 +43,7 @@ impl Space {
 pub(crate) struct Spans {
     span: usize,
     starts: Table<AtomicPtr<u8>>,
+    injector: Injector,
 }
 
 impl Spans {
@@ -44,6 +51,7 @@ impl Spans {
         Spans {
             span,
             starts: Table::new(space, offset, count),
+            injector: space.injector.clone(),
         }
     }
 
@@ -54,6 +62,7 @@ impl Spans {
 
     /// Makes span `index` usable. Callers hold the class's growth lock.
     pub(crate) fn commit(&self, index: usize) -> io::Result<()> {
+        self.injector.call(Call::Mprotect)?;
         self.starts
             .extend_to(index + 1, |_| AtomicPtr::new(ptr::null_mut()))?;
         // SAFETY: a span has at least one page, so the layout is not empty.
@@ -79,6 +88,7 @@ impl Spans {
     ///
     /// No block of the span is in anyone's hands.
     pub(crate) unsafe fn decommit(&self, index: usize) -> io::Result<()> {
+        self.injector.call(Call::Madvise)?;
         // SAFETY: a committed span has an entry, and the caller owns the span.
         let start = unsafe { self.starts.get(index) }.swap(ptr::null_mut(), Ordering::AcqRel);
         debug_assert!(!start.is_null());

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::{Call, Injector};
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
 
 /// Block memory is opened in steps of at least this many bytes, so that `mprotect` is rare.
@@ -27,6 +28,7 @@ pub(crate) fn page_size() -> usize {
 pub(crate) struct Space {
     base: NonNull<u8>,
     len: usize,
+    injector: Injector,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread.
@@ -36,7 +38,8 @@ unsafe impl Sync for Space {}
 
 impl Space {
     /// Reserves `len` bytes (whole pages) between two guard pages.
-    pub(crate) fn reserve(len: usize) -> io::Result<Space> {
+    pub(crate) fn reserve(len: usize, injector: &Injector) -> io::Result<Space> {
+        injector.call(Call::Mmap)?;
         let page = page_size();
         let total = len.checked_add(2 * page).ok_or(rustix::io::Errno::NOMEM)?;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no existing memory.
@@ -54,7 +57,11 @@ impl Space {
         let _ = unsafe { mm::madvise(start, total, Advice::LinuxNoHugepage) };
         // SAFETY: `mmap` succeeded with `total` > 0, so `start` is not null and one page into it is inside the mapping.
         let base = unsafe { NonNull::new_unchecked(start.cast::<u8>().add(page)) };
-        Ok(Space { base, len })
+        Ok(Space {
+            base,
+            len,
+            injector: injector.clone(),
+        })
     }
 
     /// The addresses of the blocks and headers, as `/proc/self/smaps` shows them.
@@ -88,6 +95,7 @@ struct Opened {
     step: usize,
     /// Bytes from `base` that are readable and writable. Changed by one thread at a time (the class's growth lock).
     upto: AtomicUsize,
+    injector: Injector,
 }
 
 impl Opened {
@@ -98,6 +106,7 @@ impl Opened {
             capacity,
             step,
             upto: AtomicUsize::new(0),
+            injector: space.injector.clone(),
         }
     }
 
@@ -107,6 +116,7 @@ impl Opened {
             return Ok(());
         }
         assert!(upto <= self.capacity);
+        self.injector.call(Call::Mprotect)?;
         let want = upto
             .max(have.saturating_add(self.step))
             .min(self.capacity)
@@ -155,6 +165,7 @@ impl Spans {
     ///
     /// No block of the span is in anyone's hands.
     pub(crate) unsafe fn decommit(&self, index: usize) -> io::Result<()> {
+        self.memory.injector.call(Call::Madvise)?;
         // SAFETY: the caller owns the whole span. DONTNEED and not FREE: freed-lazily pages still count as resident.
         unsafe {
             mm::madvise(

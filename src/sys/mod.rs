@@ -27,7 +27,10 @@ mod source;
 mod source;
 
 pub(crate) mod barrier;
+mod injector;
 
+use injector::Call;
+pub(crate) use injector::Injector;
 pub(crate) use source::{page_size, Space, Spans, Table};
 
 /// Lays out the pieces of a [`Space`] before it is reserved.

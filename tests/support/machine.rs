@@ -1,12 +1,15 @@
-//! A pool with a reference model beside it.
+//! A pool with a reference model beside it: of its figures, of who is served when, and of what every handle shows.
 //!
 //! One thread does everything, so that each step has one right outcome: reservations are polled by hand, only at first and
 //! when they were woken, and the reclaimer sleeps in a runtime that never runs. After each step the model and the pool
 //! have to agree.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
 
-use offheap::{DirectBytes, DirectBytesMut, Pool, ReserveError, TryReserveError};
+use offheap::{DirectBytesMut, PollReserve, Pool, ReserveError, TryReserveError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, Index};
@@ -16,17 +19,28 @@ use crate::by_hand::ByHand;
 use crate::sizes::sizes;
 use crate::starved::starved;
 
+#[path = "holdings.rs"]
+mod holdings;
+
+use holdings::{Holdings, What};
+
 const PAGE: usize = 4096;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     Reserve(usize),
+    ReserveZeroed(usize),
     ReserveMany(Vec<usize>),
+    /// By one of a few `PollReserve`s, which are used again and again, and may change their mind.
+    PollReserve(usize, usize),
     TryReserve(usize),
     /// Drops a handle; if it was a block's last, the block comes back.
     Drop(Index),
-    /// One more handle to a block: frozen, cloned or sliced.
-    Share(Index),
+    /// Does something with a handle: writes, shares, splits, caches.
+    Handle(Index, What, Index),
+    Upgrade(Index),
+    CacheGet(Index),
+    CacheRemove(u32),
     Cancel(Index),
     /// Drops a handle, and a waiter before it can see what that brought it.
     DropThenCancel(Index, Index),
@@ -46,6 +60,8 @@ pub(crate) struct Mix {
     pub(crate) try_reserve: usize,
     pub(crate) drop: usize,
     pub(crate) share: usize,
+    pub(crate) weak: usize,
+    pub(crate) cache: usize,
     pub(crate) cancel: usize,
     pub(crate) limit: usize,
     pub(crate) trim: usize,
@@ -59,7 +75,9 @@ impl Mix {
         many: 5,
         try_reserve: 15,
         drop: 35,
-        share: 5,
+        share: 20,
+        weak: 3,
+        cache: 3,
         cancel: 4,
         limit: 3,
         trim: 2,
@@ -81,6 +99,11 @@ impl Mix {
             self.trim,
             self.poll,
             self.close,
+            self.reserve / 4,
+            self.reserve / 4,
+            self.weak,
+            self.cache,
+            self.cache.div_ceil(3),
         ]
         .into_iter()
         .enumerate()
@@ -97,20 +120,26 @@ impl Mix {
             many,
             any::<Index>(),
             any::<Index>(),
+            select(&What::ALL[..]),
             0..=100_usize,
         )
-            .prop_map(|(kind, n, many, a, b, percent)| match kind {
+            .prop_map(|(kind, n, many, a, b, what, percent)| match kind {
                 0 => Op::Reserve(n),
                 1 => Op::ReserveMany(many),
                 2 => Op::TryReserve(n),
                 3 => Op::Drop(a),
-                4 => Op::Share(a),
+                4 => Op::Handle(a, what, b),
                 5 => Op::Cancel(a),
                 6 => Op::DropThenCancel(a, b),
                 7 => Op::SetLimit(percent),
                 8 => Op::Trim,
                 9 => Op::Poll(a),
-                _ => Op::Close,
+                10 => Op::Close,
+                11 => Op::ReserveZeroed(n),
+                12 => Op::PollReserve(percent % SLOTS, n),
+                13 => Op::Upgrade(a),
+                14 => Op::CacheGet(a),
+                _ => Op::CacheRemove(percent as u32 % 6),
             });
         vec(op, 1..steps)
     }
@@ -118,27 +147,38 @@ impl Mix {
 
 type Granted = Result<Vec<DirectBytesMut>, ReserveError>;
 
+/// How many `PollReserve`s there are.
+const SLOTS: usize = 2;
+
 struct Waiter {
     /// Grows with each arrival.
     arrival: u64,
-    sizes: Vec<usize>,
+    asked: Asked,
     future: ByHand<dyn std::future::Future<Output = Granted>>,
 }
 
-enum Handle {
-    Unique(DirectBytesMut),
-    Shared(DirectBytes),
+#[derive(Debug, Clone)]
+struct Asked {
+    sizes: Vec<usize>,
+    zeroed: bool,
+    /// By which `PollReserve`.
+    slot: Option<usize>,
 }
 
-struct Block {
-    len: usize,
-    requested: usize,
-    handles: Vec<Handle>,
+impl Asked {
+    fn plainly(sizes: Vec<usize>) -> Self {
+        Asked {
+            sizes,
+            zeroed: false,
+            slot: None,
+        }
+    }
 }
 
 pub(crate) struct Machine {
     queue: Vec<Waiter>,
-    blocks: Vec<Block>,
+    holdings: Holdings,
+    slots: Vec<Rc<RefCell<PollReserve>>>,
     pub(crate) pool: Pool,
     max_limit: usize,
     limit: usize,
@@ -149,6 +189,8 @@ pub(crate) struct Machine {
     /// There may have been grants that nobody fetched.
     unfetched: bool,
     committed: u64,
+    /// Someone has waited, or asked to, since the evictions were last looked at.
+    wanted: bool,
     /// Never runs, but must not end before the pool.
     _runtime: Runtime,
 }
@@ -158,7 +200,10 @@ impl Machine {
         let (pool, runtime) = starved(Pool::builder().limit(limit));
         Machine {
             queue: Vec::new(),
-            blocks: Vec::new(),
+            holdings: Holdings::new(&pool),
+            slots: (0..SLOTS)
+                .map(|_| Rc::new(RefCell::new(PollReserve::new(pool.clone()))))
+                .collect(),
             pool,
             max_limit: limit,
             limit,
@@ -168,6 +213,7 @@ impl Machine {
             cancelled: 0,
             unfetched: false,
             committed: 0,
+            wanted: false,
             _runtime: runtime,
         }
     }
@@ -175,14 +221,22 @@ impl Machine {
     /// Does one step, lets everyone go on who was woken, and compares.
     pub(crate) fn step(&mut self, op: &Op) {
         match op {
-            Op::Reserve(n) => self.reserve(vec![*n]),
-            Op::ReserveMany(sizes) => self.reserve(sizes.clone()),
+            Op::Reserve(n) => self.reserve(Asked::plainly(vec![*n])),
+            Op::ReserveZeroed(n) => self.reserve(Asked {
+                zeroed: true,
+                ..Asked::plainly(vec![*n])
+            }),
+            Op::ReserveMany(sizes) => self.reserve(Asked::plainly(sizes.clone())),
+            Op::PollReserve(slot, n) => self.poll_reserve(*slot, *n),
             Op::TryReserve(n) => self.try_reserve(*n),
-            Op::Drop(handle) => self.drop_handle(handle),
-            Op::Share(handle) => self.share(handle),
+            Op::Drop(handle) => self.holdings.drop_one(handle),
+            Op::Handle(handle, what, n) => self.holdings.handle(handle, *what, n),
+            Op::Upgrade(weak) => self.holdings.upgrade(weak),
+            Op::CacheGet(key) => self.holdings.cache_get(key),
+            Op::CacheRemove(key) => self.holdings.cache_remove(*key),
             Op::Cancel(waiter) => self.cancel(waiter),
             Op::DropThenCancel(handle, waiter) => {
-                self.drop_handle(handle);
+                self.holdings.drop_one(handle);
                 self.cancel(waiter);
             }
             Op::SetLimit(percent) => {
@@ -198,13 +252,7 @@ impl Machine {
             }
             Op::Poll(waiter) => {
                 if !self.queue.is_empty() {
-                    let at = waiter.index(self.queue.len());
-                    // Polling cleans on behalf of the head, so that others may be woken by it; but not this one unheard.
-                    if let Poll::Ready(result) = self.queue[at].future.poll() {
-                        assert!(self.queue[at].future.take_woken(), "a lost wake-up");
-                        let waiter = self.queue.remove(at);
-                        self.done(&waiter.sizes, result);
-                    }
+                    self.poll_unheard(waiter.index(self.queue.len()));
                 }
             }
             Op::Close => {
@@ -212,6 +260,7 @@ impl Machine {
                 self.closed = true;
             }
         }
+        self.wanted |= !self.queue.is_empty();
         self.go_on();
         self.compare();
     }
@@ -223,8 +272,7 @@ impl Machine {
             self.pool.set_limit(self.limit).unwrap();
         }
         self.go_on();
-        while !self.blocks.is_empty() {
-            self.blocks.pop();
+        while self.holdings.drop_block() {
             self.go_on();
             self.compare();
         }
@@ -244,35 +292,82 @@ impl Machine {
 
     // ---- steps --------------------------------------------------------------------------------------------------
 
-    fn reserve(&mut self, sizes: Vec<usize>) {
-        self.unfetched |= sizes.len() > 1;
+    fn reserve(&mut self, asked: Asked) {
         let pool = self.pool.clone();
-        let (asked, single) = (sizes.clone(), sizes.len() == 1);
-        let mut future: ByHand<dyn std::future::Future<Output = Granted>> =
+        let slot = asked.slot.map(|slot| self.slots[slot].clone());
+        let Asked { sizes, zeroed, .. } = asked.clone();
+        self.ask(
+            asked,
             ByHand::new(Box::pin(async move {
-                if single {
-                    Ok(vec![pool.reserve(asked[0]).await?])
-                } else {
-                    pool.reserve_many(asked).await
-                }
-            }));
+                Ok(match (slot, &sizes[..]) {
+                    (Some(slot), &[n]) => {
+                        vec![poll_fn(|cx| slot.borrow_mut().poll_reserve(cx, n)).await?]
+                    }
+                    (None, &[n]) if zeroed => vec![pool.reserve_zeroed(n).await?],
+                    (None, &[n]) => vec![pool.reserve(n).await?],
+                    _ => return pool.reserve_many(sizes).await,
+                })
+            })),
+        );
+    }
+
+    fn ask(&mut self, asked: Asked, mut future: ByHand<dyn std::future::Future<Output = Granted>>) {
+        self.unfetched |= asked.sizes.len() > 1;
+        self.wanted = true;
         match future.poll() {
             Poll::Ready(result) => {
-                let needs_memory = sizes.iter().any(|&n| n > 0);
+                if asked.slot.is_some() {
+                    // It may have given up its place first, and others were served by that.
+                    self.go_on();
+                }
+                let needs_memory = asked.sizes.iter().any(|&n| n > 0);
                 let barged = result.is_ok() && needs_memory && !self.queue.is_empty();
-                assert!(!barged, "{sizes:?} overtook {} waiters", self.queue.len());
-                self.done(&sizes, result);
+                assert!(!barged, "{asked:?} overtook {} waiters", self.queue.len());
+                self.holdings.follow_evictions();
+                self.done(&asked, result);
             }
             Poll::Pending => {
                 assert!(!self.closed, "waits for a closed pool");
-                assert!(!self.is_impossible(&sizes), "waits for the impossible");
+                assert!(
+                    !self.is_impossible(&asked.sizes),
+                    "waits for the impossible"
+                );
                 self.arrivals += 1;
                 self.queue.push(Waiter {
                     arrival: self.arrivals,
-                    sizes,
+                    asked,
                     future,
                 });
             }
+        }
+    }
+
+    /// The same size again is another poll; another size gives the place in the queue up.
+    fn poll_reserve(&mut self, slot: usize, n: usize) {
+        let waits = |waiter: &Waiter| waiter.asked.slot == Some(slot);
+        match self.queue.iter().position(waits) {
+            Some(at) if self.queue[at].asked.sizes == [n] => return self.poll_unheard(at),
+            Some(at) => {
+                drop(self.queue.remove(at));
+                self.cancelled += 1;
+                self.unfetched = true;
+            }
+            None => {}
+        }
+        self.reserve(Asked {
+            slot: Some(slot),
+            ..Asked::plainly(vec![n])
+        });
+    }
+
+    /// Polls a waiter that nobody woke.
+    fn poll_unheard(&mut self, at: usize) {
+        // Polling cleans on behalf of the head, so that others may be woken by it; but not this one unheard.
+        if let Poll::Ready(result) = self.queue[at].future.poll() {
+            assert!(self.queue[at].future.take_woken(), "a lost wake-up");
+            let waiter = self.queue.remove(at);
+            self.holdings.follow_evictions();
+            self.done(&waiter.asked, result);
         }
     }
 
@@ -284,7 +379,7 @@ impl Machine {
                     n == 0 || self.queue.is_empty(),
                     "try_reserve overtook someone"
                 );
-                self.done(&[n], Ok(vec![buffer]));
+                self.done(&Asked::plainly(vec![n]), Ok(vec![buffer]));
             }
             Err(TryReserveError::Closed { .. }) => assert!(self.closed),
             Err(TryReserveError::TooLarge { .. }) => {
@@ -304,49 +399,13 @@ impl Machine {
         }
     }
 
-    fn drop_handle(&mut self, index: &Index) {
-        let count = self.blocks.iter().map(|block| block.handles.len()).sum();
-        if count == 0 {
-            return;
-        }
-        let mut nth = index.index(count);
-        for at in 0..self.blocks.len() {
-            let handles = &mut self.blocks[at].handles;
-            if nth < handles.len() {
-                handles.swap_remove(nth);
-                if handles.is_empty() {
-                    self.blocks.swap_remove(at);
-                }
-                return;
-            }
-            nth -= handles.len();
-        }
-    }
-
-    fn share(&mut self, index: &Index) {
-        if self.blocks.is_empty() {
-            return;
-        }
-        let at = index.index(self.blocks.len());
-        let handles = &mut self.blocks[at].handles;
-        let more = match handles.pop().expect("a block has a handle") {
-            Handle::Unique(mut buffer) => {
-                buffer.resize(buffer.capacity().min(16), 1);
-                let shared = buffer.freeze();
-                handles.push(Handle::Shared(shared.slice(1..)));
-                shared
-            }
-            Handle::Shared(shared) => {
-                handles.push(Handle::Shared(shared.clone()));
-                shared
-            }
-        };
-        handles.push(Handle::Shared(more));
-    }
-
     fn cancel(&mut self, index: &Index) {
         if !self.queue.is_empty() {
-            drop(self.queue.remove(index.index(self.queue.len())));
+            let waiter = self.queue.remove(index.index(self.queue.len()));
+            if let Some(slot) = waiter.asked.slot {
+                self.slots[slot].borrow_mut().cancel();
+            }
+            drop(waiter);
             self.cancelled += 1;
             self.unfetched = true;
         }
@@ -367,7 +426,8 @@ impl Machine {
                 if result.is_ok() {
                     served = served.max(waiter.arrival);
                 }
-                self.done(&waiter.sizes, result);
+                self.holdings.follow_evictions();
+                self.done(&waiter.asked, result);
             }
         }
         if let Some(head) = self.queue.first() {
@@ -380,21 +440,19 @@ impl Machine {
         }
     }
 
-    fn done(&mut self, sizes: &[usize], result: Granted) {
+    fn done(&mut self, asked: &Asked, result: Granted) {
+        let sizes = &asked.sizes[..];
         match result {
             Ok(buffers) => {
                 assert!(!self.closed && !self.is_impossible(sizes));
                 assert_eq!(buffers.len(), sizes.len());
                 for (&requested, buffer) in sizes.iter().zip(buffers) {
-                    assert!(buffer.is_empty() && buffer.capacity() >= requested);
+                    let len = if asked.zeroed { requested } else { 0 };
+                    assert!(buffer.len() == len && buffer.capacity() >= requested);
                     assert_eq!(buffer.block_len() == 0, requested == 0);
                     if requested > 0 {
                         self.reserved += 1;
-                        self.blocks.push(Block {
-                            len: buffer.block_len(),
-                            requested,
-                            handles: vec![Handle::Unique(buffer)],
-                        });
+                        self.holdings.add(requested, buffer);
                     }
                 }
             }
@@ -418,8 +476,19 @@ impl Machine {
     }
 
     fn compare(&mut self) {
+        // Cached buffers go only where someone wants memory, or nobody can have any more; and while someone waits none is left.
+        let evicted = self.holdings.follow_evictions();
+        assert!(
+            evicted == 0 || self.wanted || self.closed,
+            "evicted for nobody"
+        );
+        assert!(
+            self.queue.is_empty() || !self.holdings.is_evictable(),
+            "someone waits, and what is only cached stays"
+        );
+        self.wanted = !self.queue.is_empty();
+        self.holdings.check();
         let stats = self.pool.stats();
-        let sum = |f: fn(&Block) -> usize| self.blocks.iter().map(f).sum::<usize>() as u64;
 
         // 1: in debt, no byte more.
         let bound = self.committed.max(self.limit as u64);
@@ -431,7 +500,7 @@ impl Machine {
         self.committed = stats.committed;
 
         // 2 and 6: whoever is first waits for a reason. Blocks that several share a page with count for their own size only.
-        if let Some([n]) = self.queue.first().map(|head| &head.sizes[..]) {
+        if let Some([n]) = self.queue.first().map(|head| &head.asked.sizes[..]) {
             let (room, need) = (self.room(), pages(&[*n], self.max_limit));
             assert!(
                 room < need,
@@ -442,25 +511,25 @@ impl Machine {
         // 8: no one waits for what can not come.
         for waiter in &self.queue {
             assert!(
-                !self.closed && !self.is_impossible(&waiter.sizes),
+                !self.closed && !self.is_impossible(&waiter.asked.sizes),
                 "{:?}",
-                waiter.sizes
+                waiter.asked
             );
         }
 
         // 13. Whoever is first and wants several blocks may have some of them already.
-        let head = self.queue.first().map_or(1, |head| head.sizes.len());
-        let granted = stats.buffers - self.blocks.len() as u64;
+        let head = self.queue.first().map_or(1, |head| head.asked.sizes.len());
+        let granted = stats.buffers - self.holdings.blocks() as u64;
         assert!(granted == 0 || granted < head as u64, "{stats:?}");
         if granted == 0 {
-            assert_eq!(stats.live, sum(|block| block.len));
-            assert_eq!(stats.requested, sum(|block| block.requested));
+            assert_eq!(stats.live, self.holdings.live());
+            assert_eq!(stats.requested, self.holdings.requested());
         }
         assert_eq!(stats.limit, self.limit as u64);
         assert_eq!(stats.queued, stats.committed - stats.live);
         assert!(stats.stranded <= stats.queued && stats.live <= stats.peak_live);
         assert_eq!(stats.waiting, self.queue.len() as u64);
-        let asked = self.queue.iter().flat_map(|waiter| &waiter.sizes);
+        let asked = self.queue.iter().flat_map(|waiter| &waiter.asked.sizes);
         assert_eq!(stats.waiting_bytes, asked.sum::<usize>() as u64);
         assert_eq!(stats.cancelled_total, self.cancelled);
         // Grants that nobody fetched count as well, as reserved and as reclaimed.

@@ -54,6 +54,7 @@ impl Pool {
             wipes: false,
             high_water: 1.0,
             floor: 0,
+            injector: Default::default(),
         }
     }
 

@@ -97,7 +97,8 @@ impl LengthDelimited {
     }
 
     const fn head(&self) -> usize {
-        self.length_field_offset + self.length_field_length
+        self.length_field_offset
+            .saturating_add(self.length_field_length)
     }
 }
 
