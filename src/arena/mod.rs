@@ -7,6 +7,7 @@
 mod class;
 mod depot;
 mod header;
+mod hope;
 mod keep;
 mod magazine;
 mod own;

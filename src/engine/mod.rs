@@ -120,6 +120,8 @@ pub(crate) struct Counters {
     pub(crate) cancelled: AtomicU64,
     pub(crate) helped: AtomicU64,
     pub(crate) cleaned_bytes: AtomicU64,
+    /// Queued blocks that were looked at to find complete spans.
+    pub(crate) searched: AtomicU64,
     pub(crate) handed_over: AtomicU64,
     /// Hooks, or other user code that the reclaimer called, that panicked.
     pub(crate) hook_panics: AtomicU64,
@@ -638,7 +640,7 @@ impl Engine {
             return match self.arena.grow(class) {
                 Ok((block, rest)) => {
                     if let Some(rest) = rest {
-                        class.push_locked(rest, self.tick());
+                        class.push_rest_locked(rest, self.tick());
                     }
                     self.note_peak();
                     Ok(Some(block))
