@@ -102,6 +102,7 @@ mod error;
 pub mod io;
 mod observe;
 mod pool;
+mod prefault;
 mod reclaim;
 mod reserve;
 mod sync;

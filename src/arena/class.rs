@@ -442,6 +442,11 @@ impl Class {
         }
     }
 
+    /// Queues a span that was grown ahead of its use in the depot, where all threads find it.
+    pub(crate) fn queue_span(&self, first: Block, rest: Option<Chain>) {
+        self.put_back(self.headers().stack(first, rest));
+    }
+
     /// Queues blocks that were taken but not used in the depot.
     fn put_back(&self, chain: Chain) {
         let stamp = self.owner().tick();

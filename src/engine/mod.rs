@@ -29,6 +29,8 @@ mod last_resort;
 #[cfg(offheap_loom)]
 pub(crate) mod life;
 #[cfg(not(offheap_loom))]
+mod prefault;
+#[cfg(not(offheap_loom))]
 mod tallies;
 #[cfg(feature = "tracing")]
 mod trace;
@@ -199,6 +201,7 @@ pub(crate) struct Config {
     pub(crate) limit: u64,
     pub(crate) max_limit: u64,
     pub(crate) page_aligned: bool,
+    pub(crate) huge_pages: bool,
     pub(crate) shards: usize,
     pub(crate) membarrier: bool,
     pub(crate) wipes: bool,
@@ -209,7 +212,12 @@ pub(crate) struct Config {
 impl Engine {
     /// Builds a pool; the handle owns it.
     pub(crate) fn build(config: Config) -> io::Result<Owned> {
-        let arena = Arena::new(config.max_limit, config.page_aligned, config.shards)?;
+        let arena = Arena::new(
+            config.max_limit,
+            config.page_aligned,
+            config.huge_pages,
+            config.shards,
+        )?;
         let limit = Self::pages_of(config.limit)?;
         Self::pages_of(config.max_limit)?;
         let classes = arena.classes().len();
