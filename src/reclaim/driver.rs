@@ -183,6 +183,7 @@ impl Watch {
             crate::sync::stand();
             let mut watch = self;
             watch.place = Place::Thread;
+            watch.bell.set_threaded();
             while let Some(next) = watch.turn(Instant::now()) {
                 watch.wait(next);
             }
