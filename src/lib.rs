@@ -109,6 +109,7 @@ mod error;
 pub mod io;
 mod observe;
 mod pool;
+mod prefault;
 mod reclaim;
 mod reserve;
 mod sync;
@@ -137,6 +138,9 @@ pub use crate::reclaim::{
     Fault, FaultKind, Need, Pressure, ReferenceHandle, ReferenceQueue, Urgency,
 };
 pub use crate::reserve::{CopyFromSlice, PollReserve, Reserve, ReserveMany, ReserveOwned};
+/// The machine whose cores the crate is simulated on.
+#[cfg(offheap_counted)]
+pub use crate::sync::machine;
 pub use crate::units::{parse_bytes, ParseBytesError};
 pub use crate::watch::PressureWatch;
 

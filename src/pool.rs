@@ -292,7 +292,13 @@ impl Pool {
     /// callback that panics, or takes longer than a tenth of a second, is counted and [reported](PoolBuilder::on_fault), and
     /// called again in the next episode.
     ///
-    /// It runs without any lock and may use the pool; but while it waits for memory itself, it is waiting for others.
+    /// Where the reclaimer is a task whose runtime does not give it a turn, whoever is first in line runs the callbacks, when it is polled
+    /// the next time; never a drop, and never `try_reserve`.
+    ///
+    /// It runs without any lock and may use the pool; but while it waits for memory itself, it is waiting for others. A slow one
+    /// holds up what else the reclaimer does: later callbacks, ageing, [hooks](crate::DirectBytes::on_clean) unless someone who waits runs
+    /// them. It does not hold up reservations and drops, which then clean for themselves. So what takes long is better handed to
+    /// a task or a thread of its own.
     ///
     /// # Examples
     ///
@@ -401,6 +407,7 @@ pub struct PoolBuilder {
     limit: Option<usize>,
     max_limit: Option<usize>,
     page_aligned: bool,
+    huge_pages: bool,
     shards: Option<usize>,
     membarrier: bool,
     zero: Zero,
@@ -423,6 +430,7 @@ impl fmt::Debug for PoolBuilder {
             .field("limit", &self.limit)
             .field("max_limit", &self.max_limit)
             .field("page_aligned", &self.page_aligned)
+            .field("huge_pages", &self.huge_pages)
             .field("shards", &self.shards)
             .field("membarrier", &self.membarrier)
             .field("zero", &self.zero)
@@ -440,6 +448,7 @@ impl Default for PoolBuilder {
             limit: None,
             max_limit: None,
             page_aligned: false,
+            huge_pages: false,
             shards: None,
             membarrier: true,
             zero: Zero::Never,
@@ -480,6 +489,30 @@ impl PoolBuilder {
     /// Whether every buffer starts on a page and has whole pages, as `O_DIRECT` wants it. Default: no.
     pub fn page_aligned(mut self, yes: bool) -> Self {
         self.page_aligned = yes;
+        self
+    }
+
+    /// Whether large buffers ask for huge pages (`MADV_HUGEPAGE`). Default: no, and then no buffer has any, not even where the system
+    /// uses them *always*: one byte written to a huge page makes all of it resident, which a limit in small pages does not know.
+    ///
+    /// So they are for those size classes only whose blocks are whole huge pages: with huge pages of 2 MiB these are 2, 4 and 6 MiB, every
+    /// class from 8 MiB on, and a limit that is a multiple of 2 MiB. Their blocks lie at multiples of 2 MiB and are charged, and given
+    /// back to the OS, as a whole, so that the limit holds as it does without. All other buffers keep to small pages. Whether the kernel
+    /// has huge pages at hand is its business; where it has none, or the machine knows none, small ones serve.
+    ///
+    /// They save page faults (one for 2 MiB, at the price of clearing 2 MiB at the first touch) and misses of the TLB.
+    /// See also [`Pool::prefault`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let pool = offheap::Pool::builder().limit(64 << 20).huge_pages(true).build()?;
+    /// let frame = pool.try_reserve(4 << 20).unwrap();
+    /// assert_eq!(frame.capacity(), 4 << 20);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn huge_pages(mut self, yes: bool) -> Self {
+        self.huge_pages = yes;
         self
     }
 
@@ -610,6 +643,7 @@ impl PoolBuilder {
             limit: limit as u64,
             max_limit: max_limit as u64,
             page_aligned: self.page_aligned,
+            huge_pages: self.huge_pages,
             shards,
             membarrier: self.membarrier,
             wipes: self.zero == Zero::OnReclaim,

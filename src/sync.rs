@@ -1,12 +1,12 @@
-//! std or loom, nothing else.
+//! std or loom, or the simulation of many cores; nothing else.
 //!
 //! The concurrent core takes its atomics, its lock and its cell from here. Under `cfg(offheap_loom)`, which only
 //! the `loom-tests` member sets, they are loom's and every interleaving can be explored; otherwise they are std's
-//! and cost nothing.
+//! and cost nothing. Under `cfg(offheap_counted)`, which only the member `scaling` sets, they tell a simulated machine of each access.
 //!
 //! It also gives each thread a [`seat`], a small number by which it picks its shard.
 
-#[cfg(not(offheap_loom))]
+#[cfg(not(any(offheap_loom, offheap_counted)))]
 mod imp {
     pub(crate) use std::sync::atomic::{
         AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering,
@@ -203,6 +203,12 @@ mod imp {
     }
 }
 
+#[cfg(offheap_counted)]
+#[path = "../scaling/sync.rs"]
+mod imp;
+
+#[cfg(offheap_counted)]
+pub use imp::machine;
 pub(crate) use imp::*;
 
 #[cfg(all(test, not(offheap_loom)))]

@@ -225,3 +225,88 @@ fn a_floor_stays() {
     pool.trim();
     assert_eq!(pool.stats().committed, 0);
 }
+
+/// A burst in each period finds the memory of the last one: nothing goes back and nothing is faulted in again, though no burst needs
+/// all of it all the time.
+#[test]
+fn a_burst_in_each_period_finds_its_memory() {
+    const N: usize = 16 << 10;
+    let pool = Pool::builder()
+        .limit(16 << 20)
+        .decommit_after(2 * IDLE)
+        .build()
+        .unwrap();
+    burst(&pool, N, 200);
+    let first = pool.stats();
+    for _ in 0..4 {
+        thread::sleep(IDLE);
+        burst(&pool, N, 200);
+    }
+    let stats = pool.stats();
+    assert_eq!(stats.committed, first.committed);
+    assert_eq!(
+        stats.cleaned_bytes_total, 0,
+        "was given back, and fetched again"
+    );
+    until_nothing_is_committed(&pool);
+}
+
+/// Fills this thread's magazine, and the part of it that is the thread's own.
+fn fill_magazine(pool: &Pool) {
+    const N: usize = 4096;
+    (0..500).for_each(|_| burst(pool, N, 1));
+    burst(pool, N, 60);
+    assert!(pool.stats().queued >= 60 * N as u64);
+}
+
+/// Nothing stays with a thread that sleeps, or has ended, or is one of a runtime's blocking pool: others find it at once, and it
+/// goes back to the OS when no one does.
+#[test]
+fn nothing_stays_with_a_thread() {
+    const LIMIT: usize = 1 << 20;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let builder = || {
+        let builder = Pool::builder().limit(LIMIT).decommit_after(IDLE);
+        builder.shards(2).build().unwrap()
+    };
+    // Outside any runtime, so that the reclaimer has a thread.
+    let pools = [builder(), builder(), builder()];
+    let [sleeps, ended, blocking] = &pools;
+    thread::scope(|scope| {
+        let (wake, sleep) = std::sync::mpsc::channel::<()>();
+        let (filled, is_filled) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            fill_magazine(sleeps);
+            filled.send(()).unwrap();
+            let _ = sleep.recv();
+            // Still of use to it.
+            fill_magazine(sleeps);
+        });
+        is_filled.recv().unwrap();
+        let fill = |pool: &Pool| {
+            let pool = pool.clone();
+            move || fill_magazine(&pool)
+        };
+        thread::spawn(fill(ended)).join().unwrap();
+        runtime
+            .block_on(runtime.spawn_blocking(fill(blocking)))
+            .unwrap();
+        for pool in [ended, blocking] {
+            let queued = pool.stats().queued as usize;
+            let all: Vec<_> = (0..queued / 4096)
+                .map(|_| pool.try_reserve(4096).unwrap())
+                .collect();
+            assert_eq!(pool.stats().cleaned_bytes_total, 0);
+            drop(all);
+            drop(pool.try_reserve(LIMIT).unwrap());
+        }
+        thread::spawn(fill(ended)).join().unwrap();
+        runtime
+            .block_on(runtime.spawn_blocking(fill(blocking)))
+            .unwrap();
+        pools.iter().for_each(until_nothing_is_committed);
+        drop(wake);
+    });
+}

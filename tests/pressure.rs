@@ -1,5 +1,9 @@
 //! The last resort, and the level of pressure.
 
+#[path = "support/by_hand.rs"]
+mod by_hand;
+#[path = "support/starved.rs"]
+mod starved;
 #[path = "support/watchdog.rs"]
 mod watchdog;
 
@@ -13,6 +17,8 @@ use futures::executor::block_on;
 use futures::FutureExt;
 use offheap::{DirectBytesMut, FaultKind, Need, Pool, Pressure, Urgency};
 
+use by_hand::ByHand;
+use starved::starved;
 use watchdog::within;
 
 const BLOCK: usize = 4096;
@@ -178,6 +184,73 @@ fn callbacks_may_do_anything() {
         drop((held, pool));
         drop(late);
     });
+}
+
+/// The reclaimer's runtime never runs: whoever is first in line calls, once it is polled again, and once in the episode.
+#[test]
+fn whoever_waits_calls_when_the_reclaimer_is_starved() {
+    let (pool, _runtime) = starved(Pool::builder().limit(2 * BLOCK).page_aligned(true));
+    let (spare, calls) = (spare(&pool, 1), Arc::new(AtomicUsize::new(0)));
+    let guard = pool.on_pressure({
+        let (spare, calls) = (spare.clone(), calls.clone());
+        move |_| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            give(&spare)
+        }
+    });
+    let held = pool.try_reserve(BLOCK).unwrap();
+    for episode in 0..3 {
+        let mut first = ByHand::new(Box::pin(pool.reserve(BLOCK)));
+        assert!(first.poll().is_pending());
+        assert_eq!(
+            calls.load(Ordering::SeqCst),
+            episode,
+            "the reclaimer goes first"
+        );
+        assert!(first.take_woken(), "nobody will call");
+        // Neither a drop nor `try_reserve` calls.
+        let mut second = ByHand::new(Box::pin(pool.reserve(BLOCK)));
+        assert!(second.poll().is_pending() && pool.try_reserve(1).is_err());
+        assert_eq!(calls.load(Ordering::SeqCst), episode);
+        let got = match first.poll() {
+            std::task::Poll::Ready(got) => got.unwrap(),
+            std::task::Poll::Pending => panic!("the callback was not called"),
+        };
+        assert_eq!(calls.load(Ordering::SeqCst), episode + 1);
+        // The episode goes on as long as anyone waits.
+        assert!(second.poll().is_pending());
+        assert_eq!(calls.load(Ordering::SeqCst), episode + 1);
+        drop(second);
+        spare.lock().unwrap().push(got);
+    }
+    drop((guard, held));
+}
+
+/// A reclaimer that gets its turns is who calls, not the task that waits.
+#[tokio::test]
+async fn the_reclaimer_calls_when_it_has_its_turns() {
+    let pool = pool(1);
+    let spare = spare(&pool, 1);
+    let called_by = Arc::new(Mutex::new(None));
+    let guard = pool.on_pressure({
+        let called_by = called_by.clone();
+        move |_| {
+            *called_by.lock().unwrap() = Some(tokio::task::try_id());
+            give(&spare)
+        }
+    });
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { drop(pool.reserve(BLOCK).await.unwrap()) }
+    });
+    let id = waiting.id();
+    waiting.await.unwrap();
+    let called_by = called_by.lock().unwrap().expect("called");
+    assert!(
+        called_by.is_some_and(|by| by != id),
+        "called by {called_by:?}"
+    );
+    drop(guard);
 }
 
 /// Ten thousand that come and go without pressure leave nothing behind.

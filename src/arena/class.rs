@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 use super::depot::{Access, Chains, Depot};
 use super::header::{Block, Header, NIL};
+use super::hope::Hope;
 use super::magazine::{Magazine, Pushed};
 use super::own::Own;
 use super::sizes::{ClassId, Shape};
@@ -48,6 +49,7 @@ pub(crate) struct Class<S: ?Sized = [Shard]> {
     growth: Mutex<Growth>,
     /// Held while spans are being cleaned: the per-span counts in the headers are the cleaner's.
     cleaning: Mutex<()>,
+    hope: Hope,
     /// How often the weak handles of a block were invalidated though it was not reclaimed.
     invalidated: AtomicU64,
     /// How often a block's era has wrapped.
@@ -129,6 +131,8 @@ pub(crate) enum Look {
 pub(crate) struct Bag<'a> {
     class: &'a Class,
     chains: Chains<'a>,
+    /// All of it was looked at, and it has no complete span.
+    in_vain: bool,
 }
 
 impl<'a> Bag<'a> {
@@ -136,9 +140,14 @@ impl<'a> Bag<'a> {
         self.chains.is_empty()
     }
 
+    /// How many blocks are in the bag.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.chains.blocks()
+    }
+
     /// Bytes in the bag.
     pub(crate) fn bytes(&self) -> u64 {
-        self.chains.blocks() * self.class.size() as u64
+        self.blocks() * self.class.size() as u64
     }
 
     /// The class whose blocks these are.
@@ -150,17 +159,25 @@ impl<'a> Bag<'a> {
     /// spans may be grown into again, and are still charged.
     pub(crate) fn clean(self, pages: u32) -> (u32, Self) {
         let class = self.class;
-        let (freed, chains) = if class.shape.per_span == 1 {
-            class.clean_blocks(self.chains, pages)
+        let (freed, chains, in_vain) = if class.shape.per_span == 1 {
+            let (freed, chains) = class.clean_blocks(self.chains, pages);
+            (freed, chains, false)
         } else {
             class.clean_shared_spans(self.chains, pages)
         };
-        (freed, Bag { class, chains })
+        let rest = Bag {
+            class,
+            chains,
+            in_vain,
+        };
+        (freed, rest)
     }
 
     /// Queues everything in the depot. Under the waiters' lock.
     pub(crate) fn put_back_locked(self) {
+        let all = self.class.depot.len() == 0;
         self.class.depot.put_all(self.chains);
+        self.class.hope.put_back(self.in_vain && all);
     }
 }
 
@@ -219,6 +236,7 @@ impl Class {
                 clean: NIL,
             }),
             cleaning: Mutex::new(()),
+            hope: Hope::new(),
             invalidated: AtomicU64::new(0),
             eras: AtomicU32::new(0),
             shards: [],
@@ -488,6 +506,11 @@ impl Class {
         }
     }
 
+    /// Queues a span that was grown ahead of its use in the depot, where all threads find it.
+    pub(crate) fn queue_span(&self, first: Block, rest: Option<Chain>) {
+        self.put_back(self.headers().stack(first, rest));
+    }
+
     /// Queues blocks that were taken but not used in the depot.
     fn put_back(&self, chain: Chain) {
         let stamp = self.owner().tick();
@@ -519,6 +542,7 @@ impl Class {
             }
         }
         self.depot.shut();
+        self.hope.changed();
     }
 
     /// Gives this thread the stack of its own that it asked for, or not.
@@ -537,7 +561,16 @@ impl Class {
         self.depot.is_open()
     }
 
+    /// Queues blocks that come back.
     pub(crate) fn push_locked(&self, chain: Chain, stamp: u32) {
+        if self.may_complete_a_span(&chain) {
+            self.hope.changed();
+        }
+        self.push_rest_locked(chain, stamp);
+    }
+
+    /// Queues what is left where some other block of it was taken.
+    pub(crate) fn push_rest_locked(&self, chain: Chain, stamp: u32) {
         let pushed = self
             .depot
             .push(self.headers(), chain, stamp, Access::Locked);
@@ -548,7 +581,7 @@ impl Class {
         let headers = self.headers();
         let (block, rest) = headers.split(self.depot.pop(headers, Access::Locked)?);
         if let Some(rest) = rest {
-            self.push_locked(rest, self.owner().tick());
+            self.push_rest_locked(rest, self.owner().tick());
         }
         Some(block)
     }
@@ -579,6 +612,31 @@ impl Class {
     /// Bytes in the depot alone: all that is queued while the class is shut.
     pub(crate) fn queued_in_depot(&self) -> u64 {
         self.depot.len() * self.shape.size as u64
+    }
+
+    /// Whether cleaning may find a whole span. Under the waiters' lock.
+    pub(crate) fn is_hopeful(&self) -> bool {
+        self.shape.per_span == 1 || self.is_open() || self.hope.is_alive()
+    }
+
+    /// Whether blocks that come back may be the last of their span. Exact for one block, as long as the class is shut: a block that
+    /// seems live here comes back later.
+    fn may_complete_a_span(&self, chain: &Chain) -> bool {
+        let per_span = self.shape.per_span;
+        let headers = self.headers();
+        if per_span == 1 || chain.len(headers) > 1 {
+            return true;
+        }
+        let index = chain.top() - 1;
+        let first = index / per_span * per_span;
+        // Neighbours first: blocks tend to go in the order in which they came, or the other way round.
+        let other = |step: u32| match step % 2 {
+            1 => step.div_ceil(2),
+            _ => per_span - step / 2,
+        };
+        (1..per_span)
+            .map(|step| first + (index - first + other(step)) % per_span)
+            .all(|index| headers.header(index + 1).glance().1.is_none())
     }
 
     /// Takes what is to be cleaned to get `pages`, from the depot before the magazines. Blocks that share their span with others
@@ -616,6 +674,7 @@ impl Class {
         Bag {
             class: self,
             chains,
+            in_vain: false,
         }
     }
 
@@ -649,6 +708,7 @@ impl Class {
         Bag {
             class: self,
             chains: old,
+            in_vain: false,
         }
     }
 
@@ -688,8 +748,13 @@ impl Class {
         (freed, chains)
     }
 
-    /// A span can go when all its blocks are here. They are counted in the header of the span's first block.
-    fn clean_shared_spans<'a>(&'a self, mut chains: Chains<'a>, pages: u32) -> (u32, Chains<'a>) {
+    /// A span can go when all its blocks are here. They are counted in the header of the span's first block. Answers besides whether
+    /// no complete span is left.
+    fn clean_shared_spans<'a>(
+        &'a self,
+        mut chains: Chains<'a>,
+        pages: u32,
+    ) -> (u32, Chains<'a>, bool) {
         let cleaning = lock(&self.cleaning);
         let headers = self.headers();
         let per_span = self.shape.per_span;
@@ -718,6 +783,7 @@ impl Class {
         const KEPT: u16 = u16::MAX - 1;
         let mut freed = 0;
         let mut cleaned = NIL;
+        let mut in_vain = true;
         let mut kept: Option<Chain> = None;
         let mut rest = all;
         while let Some(chain) = rest {
@@ -736,6 +802,7 @@ impl Class {
                     cleaned = first.link();
                 } else {
                     count.store(KEPT, Ordering::Relaxed);
+                    in_vain = false;
                 }
             }
             if count.load(Ordering::Relaxed) != CLEANED {
@@ -766,7 +833,7 @@ impl Class {
             self.retire(span);
         }
         drop(cleaning);
-        (freed, back)
+        (freed, back, in_vain)
     }
 
     /// The span that starts with `first` is clean now and may be grown into again.

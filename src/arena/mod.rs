@@ -7,6 +7,7 @@
 mod class;
 mod depot;
 mod header;
+mod hope;
 mod keep;
 mod magazine;
 mod own;
@@ -106,10 +107,12 @@ pub(crate) struct Arena {
 const MAX_CLASSES: usize = 192;
 
 impl Arena {
-    /// Lays out and reserves the address space of a pool that may grow to `max_limit` bytes.
+    /// Lays out and reserves the address space of a pool that may grow to `max_limit` bytes. `huge`: classes whose blocks are whole
+    /// huge pages ask for them; so a huge page is never shared between blocks, and is charged and given back as a whole.
     pub(crate) fn new(
         max_limit: u64,
         page_aligned: bool,
+        huge: bool,
         shards: usize,
         injector: &sys::Injector,
     ) -> io::Result<Arena> {
@@ -125,6 +128,8 @@ impl Arena {
                 ),
             )
         };
+        let huge_page = sys::huge_page_size().filter(|_| huge);
+        let huge_page = |size: usize| huge_page.filter(|page| size % page == 0);
         let mut layout = sys::Layout::default();
         let mut places = Vec::with_capacity(sizes.len());
         for shape in sizes.shapes() {
@@ -137,10 +142,11 @@ impl Arena {
         }
         let mut ranges = Vec::with_capacity(sizes.len());
         for shape in sizes.shapes() {
-            let memory = layout.take(shape.spans * shape.span());
+            let align = huge_page(shape.size).unwrap_or(page);
+            let memory = layout.take_aligned(shape.spans * shape.span(), align);
             ranges.push(memory.ok_or_else(too_large)?);
         }
-        let space = Space::reserve(layout.len(), injector).map_err(|error| {
+        let space = Space::reserve(layout.len(), layout.align(), injector).map_err(|error| {
             io::Error::new(
                 error.kind(),
                 format!(
@@ -151,6 +157,11 @@ impl Arena {
                 ),
             )
         })?;
+        for (shape, &memory) in sizes.shapes().zip(&ranges) {
+            if huge_page(shape.size).is_some() {
+                space.advise_huge(memory, shape.spans * shape.size);
+            }
+        }
         let classes = sizes
             .shapes()
             .zip(places.iter().zip(&ranges))

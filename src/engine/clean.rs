@@ -111,7 +111,9 @@ impl Engine {
                 let next = self
                     .arena
                     .touched()
-                    .filter(|class| class.queued() > 0 && Some(key(class)) > done)
+                    .filter(|class| {
+                        class.queued() > 0 && class.is_hopeful() && Some(key(class)) > done
+                    })
                     .min_by_key(key);
                 let Some(class) = next else {
                     break;
@@ -132,8 +134,11 @@ impl Engine {
     }
 
     fn clean(&self, bag: Bag<'_>, pages: u32, news: bool) -> u32 {
-        #[cfg(not(offheap_loom))]
         let class = bag.class();
+        if class.per_span() > 1 {
+            let searched = &self.counters.searched;
+            searched.fetch_add(bag.blocks(), Ordering::Relaxed);
+        }
         let (freed, rest) = bag.clean(pages);
         let cleaned = &self.counters.cleaned_bytes;
         cleaned.fetch_add(self.bytes_of(freed), Ordering::Relaxed);
@@ -191,6 +196,7 @@ impl Engine {
         let queued = || {
             self.arena
                 .touched()
+                .filter(|class| class.is_hopeful())
                 .map(Class::queued_in_depot)
                 .sum::<u64>()
         };

@@ -3,8 +3,9 @@
 //! *Soft caches* give their buffers back, the least recently used first, one at a time, until whoever is next is served: before it
 //! parks, and as long as it waits. *Callbacks* for pressure are run once in each episode of waiting (from the moment that someone
 //! joins an empty queue until the queue is empty again), the cheapest first, until no one waits. One thread at a time does this for
-//! those who wait; others leave it word that there is news. Callbacks run on the reclaimer, or on the head of the queue where none
-//! listens. All of this is user code at least in part, and none of it runs in a drop or under the waiters' lock.
+//! those who wait; others leave it word that there is news. Callbacks run on the reclaimer. Where none listens they run on the head of the
+//! queue, and so they do where it depends on a runtime that has not given it a turn by the time that the head is polled again: with
+//! callbacks registered, the head has itself polled once more. All of this is user code at least in part, and none of it runs in a drop or under the waiters' lock.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -161,6 +162,18 @@ impl Engine {
             self.last_resort.episodes.fetch_add(1, Ordering::AcqRel);
             self.bell.ring();
         }
+    }
+
+    /// Whether whoever waits may run callbacks. `again`: it does not join the queue just now, but was polled again.
+    pub(super) fn may_call_back(&self, again: bool) -> bool {
+        !self.bell.is_listening() || (again && self.bell.may_be_starved())
+    }
+
+    /// Whether the head of the queue has to be polled again, because the reclaimer might not answer.
+    pub(super) fn looks_again(&self) -> bool {
+        self.has_last_resort()
+            && self.bell.may_be_starved()
+            && !lock(&self.last_resort.callbacks).is_empty()
     }
 
     /// What those who wait are short of; `None` where no one waits.

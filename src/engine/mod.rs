@@ -30,6 +30,8 @@ mod last_resort;
 #[cfg(offheap_loom)]
 pub(crate) mod life;
 #[cfg(not(offheap_loom))]
+mod prefault;
+#[cfg(not(offheap_loom))]
 mod tallies;
 #[cfg(feature = "tracing")]
 mod trace;
@@ -110,6 +112,8 @@ pub(crate) struct Counters {
     pub(crate) cancelled: AtomicU64,
     pub(crate) helped: AtomicU64,
     pub(crate) cleaned_bytes: AtomicU64,
+    /// Queued blocks that were looked at to find complete spans.
+    pub(crate) searched: AtomicU64,
     pub(crate) handed_over: AtomicU64,
     /// Hooks, or other user code that the reclaimer called, that panicked.
     pub(crate) hook_panics: AtomicU64,
@@ -190,6 +194,7 @@ pub(crate) struct Config {
     pub(crate) limit: u64,
     pub(crate) max_limit: u64,
     pub(crate) page_aligned: bool,
+    pub(crate) huge_pages: bool,
     pub(crate) shards: usize,
     pub(crate) membarrier: bool,
     pub(crate) wipes: bool,
@@ -204,6 +209,7 @@ impl Engine {
         let arena = Arena::new(
             config.max_limit,
             config.page_aligned,
+            config.huge_pages,
             config.shards,
             &config.injector,
         )?;
@@ -683,7 +689,7 @@ impl Engine {
             return match self.arena.grow(class) {
                 Ok((block, rest)) => {
                     if let Some(rest) = rest {
-                        class.push_locked(rest, self.tick());
+                        class.push_rest_locked(rest, self.tick());
                     }
                     self.note_peak();
                     Ok(Some(block))

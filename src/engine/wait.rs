@@ -127,6 +127,10 @@ impl<P: HasEngine> Wait<P> {
         #[cfg(feature = "tracing")]
         let bytes = self.asked();
         let position = engine.join(&self.node, waker.clone(), denied);
+        if position == Some(1) && engine.looks_again() {
+            // After others had a turn, the reclaimer among them.
+            waker.wake_by_ref();
+        }
         #[cfg(feature = "tracing")]
         if let Some(position) = position {
             self.trace.parked(engine, bytes, position);
@@ -269,7 +273,7 @@ impl Engine {
             self.begin_episode();
             self.note_pressure();
             if !denied {
-                self.assist(node);
+                self.assist(node, false);
             }
         }
         Some(position)
@@ -295,16 +299,16 @@ impl Engine {
             drop(old);
         }
         self.serve_denied();
-        self.assist(node);
+        self.assist(node, true);
     }
 
     /// What whoever waits can do for itself and for those behind it, while it is polled: all that the reclaimer does, since that
-    /// may be starved. Runs user code.
-    fn assist(&self, node: &Node<Claim>) {
+    /// may be starved. `again`: the reclaimer had its chance to answer since this reservation joined. Runs user code.
+    fn assist(&self, node: &Node<Claim>, again: bool) {
         let waits = || node.status() == Status::Waiting;
         while waits() && self.clean_one() {}
         if waits() {
-            self.last_resort(!self.bell.is_listening());
+            self.last_resort(self.may_call_back(again));
         }
         let work = {
             let mut state = lock(&self.state);

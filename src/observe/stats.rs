@@ -51,6 +51,8 @@ pub struct Stats {
     pub helped_total: u64,
     /// Memory that was given back to the OS so far.
     pub cleaned_bytes_total: u64,
+    /// Queued blocks of small classes that were looked at so far, to find spans that are queued as a whole (a number).
+    pub searched_total: u64,
     /// Blocks that went straight to a parked reservation so far (a number).
     pub handed_over_total: u64,
     /// Cleaning hooks that panicked so far (a number).
@@ -78,6 +80,7 @@ pub(crate) fn stats(engine: &Engine) -> Stats {
         cancelled_total: counter(&counters.cancelled),
         helped_total: counter(&counters.helped),
         cleaned_bytes_total: counter(&counters.cleaned_bytes),
+        searched_total: counter(&counters.searched),
         handed_over_total: counter(&counters.handed_over),
         hook_panics_total: counter(&counters.hook_panics),
         pressure_panics_total: counter(&counters.pressure_panics),

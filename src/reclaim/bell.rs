@@ -12,6 +12,8 @@ use futures::task::AtomicWaker;
 pub(crate) struct Bell {
     rung: AtomicBool,
     listening: AtomicBool,
+    /// Who listens has a thread to itself, and so always gets its turn.
+    threaded: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -39,6 +41,15 @@ impl Bell {
 
     pub(crate) fn is_listening(&self) -> bool {
         self.listening.load(Ordering::Acquire)
+    }
+
+    /// Whether whoever listens may be kept from answering by others: a ring has not been answered, and it depends on a runtime.
+    pub(crate) fn may_be_starved(&self) -> bool {
+        self.is_rung() && !self.threaded.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_threaded(&self) {
+        self.threaded.store(true, Ordering::Release);
     }
 
     /// Answers what it was before.

@@ -197,6 +197,7 @@ impl Watch {
             crate::sync::stand();
             let mut watch = self;
             watch.place = Place::Thread;
+            watch.bell.set_threaded();
             watch.await_turn();
             while let Some(next) = watch.turn(Instant::now()) {
                 watch.wait(next);

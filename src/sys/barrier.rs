@@ -11,7 +11,7 @@
 #[cfg(all(
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64"),
-    not(offheap_loom),
+    not(any(offheap_loom, offheap_counted)),
     not(offheap_heap)
 ))]
 mod imp {
@@ -55,14 +55,14 @@ mod imp {
 #[cfg(not(all(
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64"),
-    not(offheap_loom),
+    not(any(offheap_loom, offheap_counted)),
     not(offheap_heap)
 )))]
 mod imp {
     use crate::sync::{fence, Ordering};
 
     pub(crate) fn available() -> bool {
-        cfg!(offheap_loom)
+        cfg!(any(offheap_loom, offheap_counted))
     }
 
     #[inline]

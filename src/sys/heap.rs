@@ -19,6 +19,20 @@ pub(crate) fn page_size() -> usize {
     4096
 }
 
+/// None are asked for.
+pub(crate) fn huge_page_size() -> Option<usize> {
+    None
+}
+
+/// `false`: each page has to be touched.
+///
+/// # Safety
+///
+/// None is needed here.
+pub(crate) unsafe fn populate(_start: NonNull<u8>, _len: usize) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// Nothing is reserved ahead: spans are allocated when they are committed.
 #[derive(Debug)]
 pub(crate) struct Space {
@@ -26,11 +40,13 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    pub(crate) fn reserve(_len: usize, injector: &Injector) -> io::Result<Space> {
+    pub(crate) fn reserve(_len: usize, _align: usize, injector: &Injector) -> io::Result<Space> {
         Ok(Space {
             injector: injector.clone(),
         })
     }
+
+    pub(crate) fn advise_huge(&self, _offset: usize, _len: usize) {}
 
     /// Heap spans have no common range.
     pub(crate) fn addresses(&self) -> Range<usize> {

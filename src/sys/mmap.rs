@@ -2,11 +2,13 @@
 //!
 //! The idea of one range per class, each as large as the limit, is that of Scudo's and LLVM's size-class allocators.
 
+use std::fs;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
 
 use super::{Call, Injector};
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
@@ -23,9 +25,48 @@ pub(crate) fn page_size() -> usize {
     rustix::param::page_size()
 }
 
+/// The size of the pages that the kernel may take instead of small ones: what one entry of the last level but one maps.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+pub(crate) fn huge_page_size() -> Option<usize> {
+    static SIZE: OnceLock<Option<usize>> = OnceLock::new();
+    *SIZE.get_or_init(|| {
+        let size = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").ok()?;
+        let size: usize = size.trim().parse().ok()?;
+        (size.is_power_of_two() && size > page_size()).then_some(size)
+    })
+}
+
+/// Puts memory behind the pages of `start..start + len`, whose contents do not change. `false` where the kernel can not, and each
+/// page has to be touched.
+///
+/// # Safety
+///
+/// All of these pages are readable and writable.
+pub(crate) unsafe fn populate(start: NonNull<u8>, len: usize) -> io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    loop {
+        // SAFETY: the kernel faults the caller's pages in as a write would, and writes nothing.
+        match unsafe { mm::madvise(start.as_ptr().cast(), len, Advice::LinuxPopulateWrite) } {
+            Ok(()) => return Ok(true),
+            // Before Linux 5.14.
+            Err(rustix::io::Errno::INVAL) => return Ok(false),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (start, len);
+        Ok(false)
+    }
+}
+
 /// The pool's address space. Unmapped when dropped; everything carved out of it must be gone by then.
 #[derive(Debug)]
 pub(crate) struct Space {
+    /// What was mapped.
+    mapping: NonNull<u8>,
+    mapped: usize,
     base: NonNull<u8>,
     len: usize,
     injector: Injector,
@@ -37,11 +78,13 @@ unsafe impl Send for Space {}
 unsafe impl Sync for Space {}
 
 impl Space {
-    /// Reserves `len` bytes (whole pages) between two guard pages.
-    pub(crate) fn reserve(len: usize, injector: &Injector) -> io::Result<Space> {
+    /// Reserves `len` bytes (whole pages) between two guard pages, at a multiple of `align`.
+    pub(crate) fn reserve(len: usize, align: usize, injector: &Injector) -> io::Result<Space> {
         injector.call(Call::Mmap)?;
         let page = page_size();
-        let total = len.checked_add(2 * page).ok_or(rustix::io::Errno::NOMEM)?;
+        let total = len
+            .checked_add(page + align.max(page))
+            .ok_or(rustix::io::Errno::NOMEM)?;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no existing memory.
         let start = unsafe {
             mm::mmap_anonymous(
@@ -55,13 +98,28 @@ impl Space {
         #[cfg(target_os = "linux")]
         // SAFETY: the advice changes no contents of the mapping made just above.
         let _ = unsafe { mm::madvise(start, total, Advice::LinuxNoHugepage) };
-        // SAFETY: `mmap` succeeded with `total` > 0, so `start` is not null and one page into it is inside the mapping.
-        let base = unsafe { NonNull::new_unchecked(start.cast::<u8>().add(page)) };
+        // SAFETY: `mmap` succeeded with `total` > 0, so `start` is not null.
+        let mapping = unsafe { NonNull::new_unchecked(start.cast::<u8>()) };
+        let first = (mapping.as_ptr() as usize + page).next_multiple_of(align.max(page));
+        // SAFETY: at least one page and at most `align` (or a page) into the mapping, whose rest is `len` and a page at least.
+        let base = unsafe { mapping.add(first - mapping.as_ptr() as usize) };
         Ok(Space {
+            mapping,
+            mapped: total,
             base,
             len,
             injector: injector.clone(),
         })
+    }
+
+    /// Asks for huge pages in a piece that begins and ends at multiples of their size. A kernel without them refuses: fine.
+    pub(crate) fn advise_huge(&self, offset: usize, len: usize) {
+        let piece = self.piece(offset, len);
+        #[cfg(target_os = "linux")]
+        // SAFETY: the piece is inside the mapping, and the advice changes no contents.
+        let _ = unsafe { mm::madvise(piece.as_ptr().cast(), len, Advice::LinuxHugepage) };
+        #[cfg(not(target_os = "linux"))]
+        let _ = piece;
     }
 
     /// The addresses of the blocks and headers, as `/proc/self/smaps` shows them.
@@ -79,10 +137,8 @@ impl Space {
 
 impl Drop for Space {
     fn drop(&mut self) {
-        let page = page_size();
         // SAFETY: this is exactly the range that `reserve` mapped, and the owner of the pool's last buffer drops it.
-        let unmapped =
-            unsafe { mm::munmap(self.base.as_ptr().sub(page).cast(), self.len + 2 * page) };
+        let unmapped = unsafe { mm::munmap(self.mapping.as_ptr().cast(), self.mapped) };
         debug_assert!(unmapped.is_ok());
     }
 }

@@ -31,21 +31,28 @@ mod injector;
 
 use injector::Call;
 pub(crate) use injector::Injector;
-pub(crate) use source::{page_size, Space, Spans, Table};
+pub(crate) use source::{huge_page_size, page_size, populate, Space, Spans, Table};
 
 /// Lays out the pieces of a [`Space`] before it is reserved.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
     len: usize,
+    align: usize,
 }
 
 impl Layout {
     /// Takes `len` bytes, in whole pages, and says at which offset; `None` where the address space ends.
     pub(crate) fn take(&mut self, len: usize) -> Option<usize> {
+        self.take_aligned(len, page_size())
+    }
+
+    /// The same at a multiple of `align`, a power of two that is at least a page.
+    pub(crate) fn take_aligned(&mut self, len: usize, align: usize) -> Option<usize> {
         if !source::RESERVES {
             return Some(0);
         }
-        let offset = self.len;
+        self.align = self.align.max(align);
+        let offset = self.len.checked_next_multiple_of(align)?;
         self.len = len
             .checked_next_multiple_of(page_size())
             .and_then(|len| offset.checked_add(len))
@@ -55,5 +62,10 @@ impl Layout {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// What the space has to be aligned to.
+    pub(crate) fn align(&self) -> usize {
+        self.align.max(page_size())
     }
 }

@@ -5,6 +5,16 @@ use std::ops::Range;
 
 /// Bytes of `range` that are resident, from `/proc/self/smaps`.
 pub(crate) fn resident(range: &Range<usize>) -> u64 {
+    sum(range, "Rss:")
+}
+
+/// Bytes of `range` that lie in huge pages.
+#[allow(dead_code)]
+pub(crate) fn huge(range: &Range<usize>) -> u64 {
+    sum(range, "AnonHugePages:")
+}
+
+fn sum(range: &Range<usize>, field: &str) -> u64 {
     let smaps = fs::read_to_string("/proc/self/smaps").expect("/proc/self/smaps");
     let mut inside = false;
     let mut bytes = 0;
@@ -16,7 +26,7 @@ pub(crate) fn resident(range: &Range<usize>) -> u64 {
                 // Guard pages lie around the range, so a mapping with memory is either inside or outside.
                 inside = start < range.end && end > range.start;
             }
-        } else if let Some(rest) = line.strip_prefix("Rss:").filter(|_| inside) {
+        } else if let Some(rest) = line.strip_prefix(field).filter(|_| inside) {
             let kib = rest.trim().trim_end_matches("kB").trim();
             bytes += kib.parse::<u64>().expect("a number of kB") << 10;
         }

@@ -49,6 +49,7 @@ impl Pool {
             limit: pages * PAGE as u64,
             max_limit: max_pages * PAGE as u64,
             page_aligned: true,
+            huge_pages: false,
             shards,
             membarrier: true,
             wipes: false,

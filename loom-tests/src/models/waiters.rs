@@ -166,6 +166,29 @@ fn trim_against_park() {
     });
 }
 
+/// The last two blocks of a span come back while someone waits for its page, on two threads that both clean for the one who waits: a look
+/// in vain, with a part of the span in hand, must not be taken for the last word.
+#[test]
+fn last_two_of_a_span() {
+    model("last_two_of_a_span", 2, || {
+        let config = Config {
+            page_aligned: false,
+            ..Pool::config(1, 1, 1)
+        };
+        let pool = Pool::build(config);
+        let mut halves = [pool.take(PAGE / 2), pool.take(PAGE / 2)].into_iter();
+        let one = halves.next();
+        let dropper = thread::spawn(move || drop(one));
+        let two = halves.next();
+        let other = thread::spawn(move || drop(two));
+        let got = pool.reserve(PAGE).expect("granted");
+        dropper.join().unwrap();
+        other.join().unwrap();
+        pool.check(PAGE as u64);
+        drop(got);
+    });
+}
+
 /// Two newcomers want a part each of what is queued in another size: one cleans, and must tell the other, who parks
 /// meanwhile, of what it puts back.
 #[test]
