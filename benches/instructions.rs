@@ -4,6 +4,9 @@
 //! Each function does its operation [`TIMES`] times on buffers of 4 KiB. Everything else happens before, in a runtime that never runs, so
 //! that no other thread takes part.
 
+// Modules and functions that the macros make.
+#![allow(missing_docs, unreachable_pub)]
+
 use std::future::Future;
 use std::hint::black_box;
 use std::pin::Pin;
