@@ -349,6 +349,7 @@ impl Class {
     /// Queues a block whose last handle has gone. Nothing of the pool may be touched after this.
     #[inline]
     pub(crate) fn recycle(block: Block) {
+        block.poison();
         // The block keeps its class alive until it is queued, and not a moment longer.
         let class: *const Class = block.header().class();
         // SAFETY: see above; the pool may be gone once the push has kept the block.

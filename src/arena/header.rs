@@ -49,6 +49,7 @@ use super::class::Class;
 use super::keep::Keep;
 use super::weak::Weak;
 use crate::sync::{thread_number, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, NO_NUMBER};
+use crate::sys::poison;
 
 /// What a handle to a small part of a block weighs.
 pub(super) const SMALL: u32 = 1;
@@ -327,6 +328,7 @@ impl Block {
         header.requested.store(n as u64, Ordering::Relaxed);
         header.stamp.store(tick, Ordering::Relaxed);
         header.owner.store(NOBODY, Ordering::Relaxed);
+        self.unpoison();
         let leased = state.wrapping_add(u64::from(WHOLE) << 32);
         header.state.store(leased, Ordering::Relaxed);
         Handle::new(self.0, WHOLE)
@@ -374,6 +376,23 @@ impl Block {
         let header = self.header();
         let class = header.class();
         (class.at(header.index), class.size())
+    }
+
+    /// From here on a sanitizer reports whoever touches the block.
+    #[inline]
+    pub(super) fn poison(&self) {
+        if cfg!(any(offheap_asan, offheap_msan, offheap_valgrind)) {
+            let (start, size) = self.memory();
+            poison::poison(start.as_ptr(), size);
+        }
+    }
+
+    #[inline]
+    fn unpoison(&self) {
+        if cfg!(any(offheap_asan, offheap_msan, offheap_valgrind)) {
+            let (start, size) = self.memory();
+            poison::unpoison(start.as_ptr(), size);
+        }
     }
 }
 
@@ -543,6 +562,7 @@ impl Handle {
             .store(state.wrapping_sub(less), Ordering::Relaxed);
         let block = Block(self.pointer());
         std::mem::forget(self);
+        block.poison();
         block
     }
 }

@@ -10,6 +10,8 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::OnceLock;
 
+use super::poison;
+
 /// Whether address space is reserved ahead.
 pub(crate) const RESERVES: bool = false;
 
@@ -61,6 +63,8 @@ impl Spans {
         if start.is_null() {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
+        // Nobody may touch a block that was not leased.
+        poison::poison(start, self.span);
         // SAFETY: `extend_to` appended the entry just above.
         let entry = unsafe { self.starts.get(index) };
         debug_assert!(entry.load(Ordering::Relaxed).is_null());

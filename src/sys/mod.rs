@@ -27,6 +27,7 @@ mod source;
 mod source;
 
 pub(crate) mod barrier;
+pub(crate) mod poison;
 
 pub(crate) use source::{page_size, Space, Spans, Table};
 
