@@ -81,7 +81,7 @@ proptest! {
             decoder = decoder.little_endian();
         }
         if whole {
-            decoder = decoder.num_skip(0);
+            decoder = decoder.num_skip(0).length_adjustment((offset + width) as isize);
         }
         let mut codec = codec.new_codec();
         let mut wire = BytesMut::new();
@@ -224,6 +224,14 @@ async fn impossible_lengths() {
     assert!(matches!(
         frame_error(&error),
         FrameError::BadLength { length: 3, .. }
+    ));
+    // Nor is nothing a frame: it would come for ever.
+    let decoder = LengthDelimited::new().num_skip(0);
+    let mut frames = FramedReader::new(&[0, 0, 0, 0, 9][..], decoder, &pool);
+    let error = frames.try_next().await.unwrap_err();
+    assert!(matches!(
+        frame_error(&error),
+        FrameError::BadLength { length: 0, .. }
     ));
     // A frame that the pool can never hold is the pool's error.
     let small = Pool::builder().limit(4096).build().unwrap();
