@@ -131,11 +131,14 @@ fn lengths(input: &mut Unstructured<'_>, source: &Hostile<'_>, probed: bool) -> 
         2 => input.int_in_range(-20..=20)?,
         _ => input.arbitrary::<i16>()?.into(),
     };
-    let max = match input.int_in_range(0..=3)? {
+    let max: usize = match input.int_in_range(0..=3)? {
         0 => usize::MAX,
         1 => input.int_in_range(0..=LARGE)?,
         _ => input.int_in_range(0..=300)?,
     };
+    // The codec takes an adjustment off the largest length that it accepts, so that it can write what it reads.
+    let writable = (u64::MAX >> (64 - 8 * width)).saturating_add_signed(adjustment as i64);
+    let max = max.min(usize::try_from(writable).unwrap_or(usize::MAX));
     let skip = if input.arbitrary()? {
         Some(input.int_in_range(0..=20)?)
     } else {
@@ -169,6 +172,10 @@ fn lengths(input: &mut Unstructured<'_>, source: &Hostile<'_>, probed: bool) -> 
 
     let (mut codec, mut wire) = (theirs.new_codec(), BytesMut::from(source.wire));
     let mut expected: Frames = Vec::new();
+    let wrong_of = |error: io::Error| match error.kind() {
+        io::ErrorKind::InvalidData => Wrong::TooLarge,
+        _ => Wrong::BadLength,
+    };
     loop {
         let before = wire.len();
         match codec.decode(&mut wire) {
@@ -178,12 +185,17 @@ fn lengths(input: &mut Unstructured<'_>, source: &Hostile<'_>, probed: bool) -> 
                 break;
             }
             Ok(Some(frame)) => expected.push(Ok(frame.to_vec())),
-            Ok(None) => break,
+            Ok(None) => {
+                // The codec waits for all that is skipped before it looks at the length; ours says at once that it is wrong.
+                if wire.len() >= offset + width && wire.len() < skip.unwrap_or(0) {
+                    wire.resize(skip.unwrap_or(0), 0);
+                    let error = codec.decode(&mut wire).err();
+                    expected.extend(error.map(|error| Err(wrong_of(error))));
+                }
+                break;
+            }
             Err(error) => {
-                expected.push(Err(match error.kind() {
-                    io::ErrorKind::InvalidData => Wrong::TooLarge,
-                    _ => Wrong::BadLength,
-                }));
+                expected.push(Err(wrong_of(error)));
                 break;
             }
         }
