@@ -388,13 +388,24 @@ impl PollReserve {
         cx: &mut Context<'_>,
         n: usize,
     ) -> Poll<Result<DirectBytesMut, ReserveError>> {
+        self.poll_beside(cx, n, 0)
+    }
+
+    /// The same for whoever keeps so many pages in use until it is served: what can not be had beside them fails.
+    #[track_caller]
+    pub(crate) fn poll_beside(
+        &mut self,
+        cx: &mut Context<'_>,
+        n: usize,
+        beside: u32,
+    ) -> Poll<Result<DirectBytesMut, ReserveError>> {
         let site = Location::caller();
         let pool = &self.pool;
         let wait = self
             .wait
             .get_or_insert_with(|| Box::pin(Wait::new(pool.clone(), Claim::one(n, site))));
         if self.waiting != Some(n) {
-            wait.as_mut().ask(n, site);
+            wait.as_mut().ask(Claim::beside(n, beside, site));
             self.waiting = Some(n);
         }
         let done = ready!(wait.as_mut().poll_one(cx));
@@ -406,7 +417,7 @@ impl PollReserve {
     pub fn cancel(&mut self) {
         self.waiting = None;
         if let Some(wait) = &mut self.wait {
-            wait.as_mut().ask(0, Location::caller());
+            wait.as_mut().ask(Claim::one(0, Location::caller()));
         }
     }
 }

@@ -242,6 +242,26 @@ async fn impossible_lengths() {
     assert!(error.to_string().contains("100004 bytes"), "{error}");
 }
 
+/// Nor is there a way to have a frame that fits the pool, but not beside its own beginning.
+#[tokio::test]
+async fn a_frame_that_would_wait_for_itself() {
+    const LIMIT: usize = 1 << 20;
+    let pool = pool(LIMIT);
+    for length in [LIMIT - 4, LIMIT - 5000] {
+        let wire = [&(length as u32).to_be_bytes()[..], &[0; 9000]].concat();
+        let mut frames = FramedReader::new(&wire[..], LengthDelimited::new(), &pool);
+        let next = tokio::time::timeout(std::time::Duration::from_secs(10), frames.try_next());
+        let error = next.await.expect("waits for itself").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+        drop(frames);
+    }
+    assert_eq!(pool.stats().live, 0);
+    // Half of it is no problem.
+    let wire = [&(LIMIT as u32 / 2).to_be_bytes()[..], &[7; LIMIT / 2]].concat();
+    let mut frames = FramedReader::new(&wire[..], LengthDelimited::new(), &pool);
+    assert_eq!(frames.try_next().await.unwrap().unwrap(), wire[4..]);
+}
+
 #[tokio::test]
 async fn the_end_inside_a_frame() {
     let pool = pool(1 << 20);

@@ -26,7 +26,8 @@ const AHEAD: usize = 4;
 ///
 /// # What waits for what
 ///
-/// A frame that does not end in its block needs another one, and its beginning stays where it is meanwhile. So readers that share
+/// A frame that does not end in its block needs another one, and its beginning stays where it is meanwhile. A frame that can never be
+/// had beside its own beginning is an error. But readers that share
 /// a pool can wait for each other if the limit has no room for the largest frames that come at the same time. Give them
 /// a pool with room for as many largest frames, twice, as there may be unfinished ones, or a time limit.
 ///
@@ -161,7 +162,15 @@ impl<R: ReadReady + Unpin, D: Decoder> FramedReader<R, D> {
         }
         if let Some(lacking) = self.lacking() {
             let asked = *self.asked.get_or_insert(lacking);
-            let reserved = ready!(self.reserve.poll_reserve(cx, asked));
+            // What is begun stays where it is meanwhile, so that a frame as large as the pool would wait for itself.
+            let beside = match self.block.beside(asked) {
+                Ok(beside) => beside,
+                Err(error) => {
+                    self.reserve.cancel();
+                    return Poll::Ready(Err(error.into()));
+                }
+            };
+            let reserved = ready!(self.reserve.poll_beside(cx, asked, beside));
             self.asked = None;
             let mut larger = reserved?;
             larger.extend_from_slice(&self.block);
