@@ -348,6 +348,8 @@ fn payloads_of_panics_are_not_leaked() {
         let pool = pool();
         for _ in 0..3 {
             let mut buf = pool.try_reserve(100).unwrap();
+            // Empty bytes would pin nothing, and not be the last handle.
+            buf.put_u8(1);
             let payload = Payload(dropped.clone());
             buf.on_clean(move |_| panic::resume_unwind(Box::new(payload)));
             assert_eq!(buf.freeze().clean(), Cleaned::Now);
