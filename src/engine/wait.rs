@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::claim::{Claim, Site};
+use super::claim::Claim;
 use super::{Engine, Refused, State};
 use crate::arena::Handle;
 use crate::budget::{Node, Status, WakeList};

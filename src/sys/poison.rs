@@ -76,6 +76,8 @@ mod imp {
     pub(crate) fn unpoison(_start: *const u8, _len: usize) {}
 }
 
+#[cfg(offheap_msan)]
+pub(crate) use imp::forget;
 #[cfg(not(offheap_msan))]
 pub(crate) use imp::unpoison as forget;
 pub(crate) use imp::{poison, unpoison};
