@@ -32,6 +32,7 @@ fn run(name: &str) -> Output {
     command.output().unwrap()
 }
 
+#[allow(dead_code)]
 fn is_reported(name: &str, report: &str) {
     let output = run(name);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -39,7 +40,8 @@ fn is_reported(name: &str, report: &str) {
     assert!(said.contains(report), "{name}: no {report:?} in {said}");
 }
 
-/// What is written into address space of ours that nobody may touch.
+/// What is said of accesses to address space of ours that nobody may touch.
+#[allow(dead_code)]
 const STALE: &str = if cfg!(offheap_valgrind) {
     "Invalid"
 } else {
