@@ -263,7 +263,7 @@ LONG_BREAKS = [
     ("everything_at_once", by_model("cancel_after_grant"), "a cancelled grant is not passed on"),
     ("everything_at_once_by_priorities", by_model("drop_against_park"), "a waiter parks without shutting the magazines"),
     ("everything_and_close", by_model("waiter_against_close"), "close leaves the waiters waiting"),
-    ("everything_and_close_by_priorities", by_model("owned_pop_against_steal"), "a thief does not wait for the owner"),
+    ("everything_and_close_by_priorities", by_model("cancel_in_mid_queue"), "whoever stood behind the cancelled one is forgotten"),
 ]
 
 

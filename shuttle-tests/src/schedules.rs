@@ -273,6 +273,7 @@ fn everything_and_close() {
     explore("everything_and_close", scheduler, || everything(true));
 }
 
+/// Seen to fail when whoever stood behind a cancelled waiter is forgotten.
 #[test]
 fn everything_and_close_by_priorities() {
     let scheduler = PctScheduler::new(5, schedules());
