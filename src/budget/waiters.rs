@@ -348,9 +348,14 @@ pub(crate) fn wake(waker: Waker) {
     }
 }
 
-/// Drops what user code panicked with, which is user code again: where that panics, too, its own payload is leaked.
-pub(crate) fn discard(payload: Box<dyn Any + Send>) {
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(second);
+/// Drops what user code panicked with, which is user code again: where that panics, too, what it panicked with is next. Who goes on
+/// like that is leaked in the end.
+pub(crate) fn discard(mut payload: Box<dyn Any + Send>) {
+    for _ in 0..3 {
+        match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            Ok(()) => return,
+            Err(next) => payload = next,
+        }
     }
+    std::mem::forget(payload);
 }
