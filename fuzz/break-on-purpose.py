@@ -52,7 +52,7 @@ def main():
             if text.count(there) != 1:
                 sys.exit(f"{target}: {file} has changed, and with it the line to break:\n{there}")
             (tree / file).write_text(text.replace(there, broken))
-            common = ["--target-dir", str(root / "target" / "fuzz-broken"), target]
+            common = ["--target-dir", str(root / "fuzz" / "target"), target]
             subprocess.run(["cargo", "fuzz", "build", *common], cwd=tree, env=environment, check=True, capture_output=True)
             corpus = tree / "fuzz" / "corpus" / target
             corpus.mkdir(parents=True, exist_ok=True)
