@@ -2,11 +2,13 @@
 """Breaks the core on purpose, one line at a time, and expects the named loom model to fail each time.
 
 A model that can not fail proves nothing. Run by hand or by CI: `loom-tests/break-on-purpose.py [MODEL ...]`.
-Works on a copy of the tree; needs cargo and nothing else.
+Works on a copy of the tree; needs cargo and nothing else. `--table` prints what is broken for which model, as
+docs/testing.md has it; `--check-table` compares the two, and the models with what is broken.
 """
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -258,16 +260,79 @@ BREAKS = [
 ]
 
 
+def by_model(name):
+    return next(edits for model, edits, _ in BREAKS if model == name)
+
+
+# (test of shuttle-tests, as above, what that means)
+LONG_BREAKS = [
+    ("everything_at_once", by_model("cancel_after_grant"), "a cancelled grant is not passed on"),
+    ("everything_at_once_by_priorities", by_model("drop_against_park"), "a waiter parks without shutting the magazines"),
+    ("everything_and_close", by_model("waiter_against_close"), "close leaves the waiters waiting"),
+    ("everything_and_close_by_priorities", by_model("cancel_in_mid_queue"), "whoever stood behind the cancelled one is forgotten"),
+]
+
+
+def path_of(root, package, model):
+    """The whole name of a test, so that no other one runs and fails in its place."""
+    folder = {"offheap-loom-tests": "loom-tests/src/models", "offheap-shuttle-tests": "shuttle-tests/src"}[package]
+    for file in sorted((root / folder).glob("*.rs")):
+        if f"fn {model}()" in file.read_text():
+            module = "" if file.stem == "mod" else file.stem + "::"
+            return ("models::" if "loom" in package else "") + module + model
+    sys.exit(f"{model}: no such test in {folder}")
+
+
+def invariants(root):
+    """Which invariants a model is of, by ARCHITECTURE.md."""
+    found = {}
+    for line in (root / "ARCHITECTURE.md").read_text().splitlines():
+        row = re.match(r"\| (\d+) \| .* \| .* \| (.*) \|$", line)
+        for model in re.findall(r"`(\w+)`", row.group(2)) if row else []:
+            found.setdefault(model, []).append(row.group(1))
+    return found
+
+
+def table(root):
+    rows = ["| model | invariant | it was seen to fail when |", "| --- | --- | --- |"]
+    known = invariants(root)
+    for model, _, meaning in BREAKS:
+        rows.append(f"| `{model}` | {', '.join(known.get(model, ['–']))} | {meaning} |")
+    rows += [f"| `{test}` (shuttle) | 1, 4 to 8, 12, 13 | {meaning} |" for test, _, meaning in LONG_BREAKS]
+    return "\n".join(rows)
+
+
+def check_table(root):
+    page = (root / "docs/testing.md").read_text()
+    if table(root) not in page:
+        sys.exit("docs/testing.md does not have the table that `loom-tests/break-on-purpose.py --table` prints")
+    broken = {model for model, _, _ in BREAKS}
+    models = set()
+    for file in (root / "loom-tests/src/models").glob("*.rs"):
+        models |= set(re.findall(r"#\[test\]\s+fn (\w+)\(", file.read_text()))
+    if models != broken:
+        sys.exit(f"models and what is broken for them differ: {sorted(models ^ broken)}")
+    unknown = set(invariants(root)) - models
+    if unknown:
+        sys.exit(f"ARCHITECTURE.md names models that are not there: {sorted(unknown)}")
+    print(f"{len(broken)} models, each with its break, as in docs/testing.md")
+
+
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     wanted = sys.argv[1:]
+    if wanted == ["--table"]:
+        return print(table(root))
+    if wanted == ["--check-table"]:
+        return check_table(root)
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         tree = pathlib.Path(folder) / "tree"
         skip = shutil.ignore_patterns("target", ".git")
         shutil.copytree(root, tree, ignore=skip)
         environment = dict(os.environ, CARGO_TARGET_DIR=str(root / "target" / "broken"), RUST_BACKTRACE="0")
-        for model, edits, meaning in BREAKS:
+        every = [("offheap-loom-tests", *one) for one in BREAKS] + [("offheap-shuttle-tests", *one) for one in LONG_BREAKS]
+        for package, model, edits, meaning in every:
             if wanted and model not in wanted:
                 continue
             before = {}
@@ -277,7 +342,7 @@ def main():
                 if text.count(there) != 1:
                     sys.exit(f"{model}: {file} has changed, and with it the line to break:\n{there}")
                 (tree / file).write_text(text.replace(there, broken))
-            command = ["cargo", "test", "-q", "-p", "offheap-loom-tests", "--", model, "--nocapture"]
+            command = ["cargo", "test", "-q", "-p", package, "--", "--exact", path_of(root, package, model), "--nocapture"]
             try:
                 done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=300)
                 built = "could not compile" not in done.stderr

@@ -443,6 +443,17 @@ impl PollReserve {
         cx: &mut Context<'_>,
         n: usize,
     ) -> Poll<Result<DirectBytesMut, ReserveError>> {
+        self.poll_beside(cx, n, 0)
+    }
+
+    /// The same for whoever keeps so many pages in use until it is served: what can not be had beside them fails.
+    #[track_caller]
+    pub(crate) fn poll_beside(
+        &mut self,
+        cx: &mut Context<'_>,
+        n: usize,
+        beside: u32,
+    ) -> Poll<Result<DirectBytesMut, ReserveError>> {
         let ask = Ask::new(n);
         if self.waiting != Some(n) {
             self.cancel();
@@ -455,7 +466,7 @@ impl PollReserve {
             .wait
             .get_or_insert_with(|| Box::pin(Wait::new(pool.clone(), Claim::one(n, ask.site))));
         if self.waiting.is_none() {
-            wait.as_mut().ask(n, ask.site);
+            wait.as_mut().ask(Claim::beside(n, beside, ask.site));
             self.waiting = Some(n);
         }
         let done = ready!(poll_one(wait.as_ref(), cx));
@@ -467,7 +478,7 @@ impl PollReserve {
     pub fn cancel(&mut self) {
         if self.waiting.take().is_some() {
             if let Some(wait) = &mut self.wait {
-                wait.as_mut().ask(0, Location::caller());
+                wait.as_mut().ask(Claim::one(0, Location::caller()));
             }
         }
     }

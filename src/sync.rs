@@ -1,8 +1,9 @@
-//! std or loom, or the simulation of many cores; nothing else.
+//! std or a model checker, or the simulation of many cores; nothing else.
 //!
 //! The concurrent core takes its atomics, its lock and its cell from here. Under `cfg(offheap_loom)`, which only
-//! the `loom-tests` member sets, they are loom's and every interleaving can be explored; otherwise they are std's
-//! and cost nothing. Under `cfg(offheap_counted)`, which only the member `scaling` sets, they tell a simulated machine of each access.
+//! the `loom-tests` member sets, they are loom's and every interleaving can be explored; with `cfg(offheap_shuttle)` beside it,
+//! set by `shuttle-tests`, they are shuttle's, which tries long schedules at random. Under `cfg(offheap_counted)`, which only the member
+//! `scaling` sets, they tell a simulated machine of each access. Otherwise they are std's and cost nothing.
 //!
 //! It also gives each thread a [`seat`], a small number by which it picks its shard.
 
@@ -147,18 +148,43 @@ mod imp {
 
 #[cfg(offheap_loom)]
 mod imp {
-    pub(crate) use loom::cell::UnsafeCell;
-    pub(crate) use loom::sync::atomic::{
+    #[cfg(not(offheap_shuttle))]
+    use loom as checker;
+    #[cfg(offheap_shuttle)]
+    use shuttle as checker;
+
+    pub(crate) use checker::sync::atomic::{
         fence, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering,
     };
-    pub(crate) use loom::sync::{Mutex, MutexGuard};
+    pub(crate) use checker::sync::{Mutex, MutexGuard};
+    #[cfg(not(offheap_shuttle))]
+    pub(crate) use loom::cell::UnsafeCell;
 
     use std::cell::Cell;
+
+    /// Shuttle knows no cells: this one finds two who are at it at once.
+    #[cfg(offheap_shuttle)]
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(AtomicU32, std::cell::UnsafeCell<T>);
+
+    #[cfg(offheap_shuttle)]
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(AtomicU32::new(0), std::cell::UnsafeCell::new(value))
+        }
+
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            assert_eq!(self.0.swap(1, Ordering::SeqCst), 0, "two at once");
+            let result = f(self.1.get());
+            self.0.store(0, Ordering::SeqCst);
+            result
+        }
+    }
 
     /// More than any model has shards, and a multiple of them.
     const SHARED: usize = 1 << 16;
 
-    loom::thread_local! {
+    checker::thread_local! {
         static SEAT: Cell<usize> = Cell::new(SHARED);
     }
 
@@ -183,11 +209,11 @@ mod imp {
 
     pub(crate) fn spin_while(waiting: impl Fn() -> bool) {
         while waiting() {
-            loom::thread::yield_now();
+            checker::thread::yield_now();
         }
     }
 
-    loom::thread_local! {
+    checker::thread_local! {
         static NUMBER: Cell<u32> = Cell::new(NO_NUMBER);
     }
 

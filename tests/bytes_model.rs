@@ -34,7 +34,7 @@ fn hash(value: &impl Hash) -> u64 {
 }
 
 #[derive(Debug, Clone)]
-enum Op {
+pub(crate) enum Op {
     Reserve(usize, Vec<u8>),
     Static(usize),
     SplitTo(usize),
@@ -136,7 +136,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-const TEXT: &[u8] = b"static memory";
+pub(crate) const TEXT: &[u8] = b"static memory";
 
 /// A block that is held: where it starts, and its size. As many `Rc`s as there ought to be handles to it.
 #[derive(Debug)]
@@ -853,29 +853,37 @@ thread_local! {
     static POOL: (Pool, Runtime) = starved(Pool::builder().limit(LIMIT));
 }
 
+/// Applies operations, each to one of the buffers that are held, and compares.
+pub(crate) fn run(ops: Vec<(usize, Op)>) {
+    POOL.with(|(pool, _)| {
+        let mut model = Model {
+            pool,
+            held: Vec::new(),
+        };
+        for (which, op) in ops {
+            model.apply(which, op);
+            for held in &model.held {
+                assert_eq!(held.ours(), held.theirs());
+            }
+            if let [.., a, b] = &model.held[..] {
+                a.check_order(b);
+            }
+            if let Some(held) = model.held.last() {
+                held.check();
+            }
+        }
+        model.held.iter().for_each(Held::check);
+        model.held.clear();
+        let stats = pool.stats();
+        assert_eq!((stats.buffers, stats.live), (0, 0));
+    });
+}
+
 proptest! {
     #![proptest_config(cases(1))]
 
     #[test]
     fn same_operations_lead_to_the_same(ops in vec((any::<usize>(), op()), 1..60)) {
-        POOL.with(|(pool, _)| {
-            let mut model = Model { pool, held: Vec::new() };
-            for (which, op) in ops {
-                model.apply(which, op);
-                for held in &model.held {
-                    assert_eq!(held.ours(), held.theirs());
-                }
-                if let [.., a, b] = &model.held[..] {
-                    a.check_order(b);
-                }
-                if let Some(held) = model.held.last() {
-                    held.check();
-                }
-            }
-            model.held.iter().for_each(Held::check);
-            model.held.clear();
-            let stats = pool.stats();
-            assert_eq!((stats.buffers, stats.live), (0, 0));
-        });
+        run(ops);
     }
 }

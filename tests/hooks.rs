@@ -329,3 +329,32 @@ fn hooks_that_panic() {
         );
     });
 }
+
+/// What a hook panics with is dropped, once, and may panic itself.
+#[test]
+fn payloads_of_panics_are_not_leaked() {
+    struct Payload(Arc<AtomicU64>);
+
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panic!("meant to panic");
+        }
+    }
+
+    silence("meant to panic");
+    within(30, || {
+        let dropped = Arc::new(AtomicU64::new(0));
+        let pool = pool();
+        for _ in 0..3 {
+            let mut buf = pool.try_reserve(100).unwrap();
+            // Empty bytes would pin nothing, and not be the last handle.
+            buf.put_u8(1);
+            let payload = Payload(dropped.clone());
+            buf.on_clean(move |_| panic::resume_unwind(Box::new(payload)));
+            assert_eq!(buf.freeze().clean(), Cleaned::Now);
+        }
+        assert_eq!(dropped.load(Ordering::SeqCst), 3);
+        assert_eq!(pool.stats().hook_panics_total, 3);
+    });
+}

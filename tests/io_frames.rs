@@ -81,7 +81,7 @@ proptest! {
             decoder = decoder.little_endian();
         }
         if whole {
-            decoder = decoder.num_skip(0);
+            decoder = decoder.num_skip(0).length_adjustment((offset + width) as isize);
         }
         let mut codec = codec.new_codec();
         let mut wire = BytesMut::new();
@@ -225,6 +225,14 @@ async fn impossible_lengths() {
         frame_error(&error),
         FrameError::BadLength { length: 3, .. }
     ));
+    // Nor is nothing a frame: it would come for ever.
+    let decoder = LengthDelimited::new().num_skip(0);
+    let mut frames = FramedReader::new(&[0, 0, 0, 0, 9][..], decoder, &pool);
+    let error = frames.try_next().await.unwrap_err();
+    assert!(matches!(
+        frame_error(&error),
+        FrameError::BadLength { length: 0, .. }
+    ));
     // A frame that the pool can never hold is the pool's error.
     let small = Pool::builder().limit(4096).build().unwrap();
     let wire = [&100_000u32.to_be_bytes()[..], &[0; 9000]].concat();
@@ -232,6 +240,26 @@ async fn impossible_lengths() {
     let error = frames.try_next().await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
     assert!(error.to_string().contains("100004 bytes"), "{error}");
+}
+
+/// Nor is there a way to have a frame that fits the pool, but not beside its own beginning.
+#[tokio::test]
+async fn a_frame_that_would_wait_for_itself() {
+    const LIMIT: usize = 1 << 20;
+    let pool = pool(LIMIT);
+    for length in [LIMIT - 4, LIMIT - 5000] {
+        let wire = [&(length as u32).to_be_bytes()[..], &[0; 9000]].concat();
+        let mut frames = FramedReader::new(&wire[..], LengthDelimited::new(), &pool);
+        let next = tokio::time::timeout(std::time::Duration::from_secs(10), frames.try_next());
+        let error = next.await.expect("waits for itself").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+        drop(frames);
+    }
+    assert_eq!(pool.stats().live, 0);
+    // Half of it is no problem.
+    let wire = [&(LIMIT as u32 / 2).to_be_bytes()[..], &[7; LIMIT / 2]].concat();
+    let mut frames = FramedReader::new(&wire[..], LengthDelimited::new(), &pool);
+    assert_eq!(frames.try_next().await.unwrap().unwrap(), wire[4..]);
 }
 
 #[tokio::test]

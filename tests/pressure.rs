@@ -75,8 +75,10 @@ fn the_cheapest_first_until_no_one_waits() {
         ];
         assert_eq!(*calls.lock().unwrap(), expected);
         drop((destructive, idle, first, benign));
-        let stats = pool.stats();
-        assert_eq!(stats.pressure_freed_bytes_total as usize, 2 * BLOCK);
+        // What the last one freed served us before it could say how much that was.
+        while pool.stats().pressure_freed_bytes_total as usize != 2 * BLOCK {
+            std::thread::yield_now();
+        }
         drop(got);
     });
 }

@@ -49,7 +49,7 @@ fn hash(value: &impl Hash) -> u64 {
 }
 
 #[derive(Debug, Clone)]
-enum Op {
+pub(crate) enum Op {
     PushBack(Vec<u8>),
     PushFront(Vec<u8>),
     PushStatic(usize),
@@ -108,7 +108,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-const TEXT: &[u8] = b"static memory";
+pub(crate) const TEXT: &[u8] = b"static memory";
 
 /// Ours, and what it is to hold.
 type Pair = (DirectRope, VecDeque<u8>);
@@ -261,24 +261,29 @@ thread_local! {
     static POOL: (Pool, Runtime) = starved(Pool::builder().limit(LIMIT));
 }
 
+/// Applies operations, each to one of the ropes that are held, and compares.
+pub(crate) fn run(ops: Vec<(usize, Op)>) {
+    POOL.with(|(pool, _)| {
+        let mut pairs = Vec::new();
+        for (which, op) in ops {
+            apply(pool, &mut pairs, which, op);
+            pairs.iter().for_each(check);
+            if let [.., (a, x), (b, y)] = &pairs[..] {
+                assert_eq!(a.cmp(b), x.cmp(y));
+                assert_eq!(a == b, x == y);
+            }
+        }
+        pairs.clear();
+        assert_eq!(pool.stats().buffers, 0);
+    });
+}
+
 proptest! {
     #![proptest_config(cases(1))]
 
     #[test]
     fn reads_as_the_bytes_of_its_parts(ops in vec((any::<usize>(), op()), 1..60)) {
-        POOL.with(|(pool, _)| {
-            let mut pairs = Vec::new();
-            for (which, op) in ops {
-                apply(pool, &mut pairs, which, op);
-                pairs.iter().for_each(check);
-                if let [.., (a, x), (b, y)] = &pairs[..] {
-                    assert_eq!(a.cmp(b), x.cmp(y));
-                    assert_eq!(a == b, x == y);
-                }
-            }
-            pairs.clear();
-            assert_eq!(pool.stats().buffers, 0);
-        });
+        run(ops);
     }
 
     #[test]

@@ -430,6 +430,7 @@ impl Class {
     /// The same on a thread that sits there.
     #[inline]
     pub(super) fn recycle_at(block: Block, seat: usize) {
+        block.poison();
         // The block keeps its class alive until it is queued, and not a moment longer.
         let class: *const Class = block.header().class();
         // SAFETY: see above; the pool may be gone once the push has kept the block.

@@ -51,6 +51,7 @@ use super::weak::Weak;
 use crate::sync::{
     seat_if_any, thread_number, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, NO_NUMBER,
 };
+use crate::sys::poison;
 
 /// What a handle to a small part of a block weighs.
 pub(super) const SMALL: u32 = 1;
@@ -388,6 +389,7 @@ impl Block {
         header
             .location
             .store(ptr::from_ref(location).cast_mut(), Ordering::Relaxed);
+        self.unpoison();
         // The state has counted this handle already.
         Handle::new(self.0, WHOLE)
     }
@@ -434,6 +436,23 @@ impl Block {
         let header = self.header();
         let class = header.class();
         (class.at(header.index), class.size())
+    }
+
+    /// From here on a sanitizer reports whoever touches the block.
+    #[inline]
+    pub(super) fn poison(&self) {
+        if cfg!(any(offheap_asan, offheap_msan, offheap_valgrind)) {
+            let (start, size) = self.memory();
+            poison::poison(start.as_ptr(), size);
+        }
+    }
+
+    #[inline]
+    fn unpoison(&self) {
+        if cfg!(any(offheap_asan, offheap_msan, offheap_valgrind)) {
+            let (start, size) = self.memory();
+            poison::unpoison(start.as_ptr(), size);
+        }
     }
 }
 
@@ -610,6 +629,7 @@ impl Handle {
         header.location.store(ptr::null_mut(), Ordering::Relaxed);
         let block = Block(self.pointer());
         std::mem::forget(self);
+        block.poison();
         block
     }
 }

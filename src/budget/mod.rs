@@ -7,4 +7,4 @@ mod account;
 mod waiters;
 
 pub(crate) use account::{Account, Charge};
-pub(crate) use waiters::{wake, Node, Queue, Status, WakeList};
+pub(crate) use waiters::{discard, wake, Node, Queue, Status, WakeList};

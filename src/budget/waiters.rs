@@ -5,6 +5,7 @@
 //! leaves the queue before its outcome is published, and whoever published it does not touch it again. So a future that
 //! sees its outcome may go away without the lock.
 
+use std::any::Any;
 use std::marker::PhantomPinned;
 use std::mem::MaybeUninit;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -336,7 +337,18 @@ impl Drop for WakeList {
 /// Wakes, and keeps a panic of the waker to itself.
 pub(crate) fn wake(waker: Waker) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        // A payload may panic when it is dropped; that one is leaked.
-        std::mem::forget(payload);
+        discard(payload);
     }
+}
+
+/// Drops what user code panicked with, which is user code again: where that panics, too, what it panicked with is next. Who goes on
+/// like that is leaked in the end.
+pub(crate) fn discard(mut payload: Box<dyn Any + Send>) {
+    for _ in 0..3 {
+        match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            Ok(()) => return,
+            Err(next) => payload = next,
+        }
+    }
+    std::mem::forget(payload);
 }

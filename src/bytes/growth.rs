@@ -112,6 +112,23 @@ impl DirectBytesMut {
     }
 }
 
+impl DirectBytesMut {
+    /// Pages of this buffer's block that stay in use while a block for `n` bytes is waited for, and why there can be no such block
+    /// beside them, if so.
+    #[cfg_attr(not(feature = "io"), allow(dead_code))]
+    pub(crate) fn beside(&self, n: usize) -> Result<u32, ReserveError> {
+        let Some(handle) = &self.handle else {
+            return Ok(0);
+        };
+        let (engine, beside) = (Engine::of(handle), beside(handle, n));
+        if engine.is_closed() || engine.fits(&Claim::beside(n, beside, Location::caller())) {
+            return Ok(beside);
+        }
+        let why = Refused::TooLarge;
+        Err(ReserveError::new(engine, n as u64, beside, why))
+    }
+}
+
 /// Pages of the block that stay in use while `n` bytes are waited for: its span, unless the other block may lie in the same one.
 fn beside(handle: &Handle, n: usize) -> u32 {
     let class = handle.header().class();

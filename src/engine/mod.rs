@@ -950,7 +950,10 @@ impl Owner for Engine {
     }
 
     fn end(self: Box<Self>) {
-        #[cfg(offheap_loom)]
+        #[cfg(all(offheap_loom, not(offheap_shuttle)))]
         Box::leak(self).life.end();
+        // Of a million schedules not all can be kept.
+        #[cfg(offheap_shuttle)]
+        self.life.end();
     }
 }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::claim::{Claim, Site};
+use super::claim::Claim;
 use super::{Engine, Refused, State};
 use crate::arena::Handle;
 use crate::budget::{Node, Status, WakeList};
@@ -55,10 +55,10 @@ impl<P: HasEngine> Wait<P> {
     }
 
     /// Changes what is asked for. Only before the first poll and after the last; a place in the queue is given up.
-    pub(crate) fn ask(self: Pin<&mut Self>, n: usize, site: Site) {
+    pub(crate) fn ask(self: Pin<&mut Self>, next: Claim) {
         self.cancel();
         // SAFETY: `cancel` took the node out of the queue.
-        unsafe { self.node.payload(|claim| *claim = Claim::one(n, site)) };
+        unsafe { self.node.payload(|claim| *claim = next) };
     }
 
     /// How much is asked for. Not while the reservation stands in the queue.

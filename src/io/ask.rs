@@ -50,6 +50,27 @@ impl Ask {
         Poll::Ready(reserved)
     }
 
+    /// [`poll`](Self::poll) for whoever keeps `held` until it is served: what can never be had beside that is an error.
+    #[track_caller]
+    pub(super) fn poll_beside(
+        &mut self,
+        cx: &mut Context<'_>,
+        n: usize,
+        held: &DirectBytesMut,
+    ) -> Poll<Result<DirectBytesMut, ReserveError>> {
+        let asked = *self.asked.get_or_insert(n);
+        let beside = match held.beside(asked) {
+            Ok(beside) => beside,
+            Err(error) => {
+                self.cancel();
+                return Poll::Ready(Err(error));
+            }
+        };
+        let reserved = ready!(self.reserve.poll_beside(cx, asked, beside));
+        self.asked = None;
+        Poll::Ready(reserved)
+    }
+
     /// [`poll`](Self::poll), for less where the limit was lowered meanwhile: then the pace follows it.
     #[track_caller]
     pub(super) fn poll_paced(

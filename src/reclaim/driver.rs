@@ -132,9 +132,9 @@ impl Watch {
         let mut due = *self.publish.get_or_insert(now);
         if now >= due {
             due = now + every;
-            // The recorder is user code. A payload may panic when it is dropped; so it is leaked.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| pool.publish_metrics())) {
-                std::mem::forget(panic);
+            // The recorder is user code.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| pool.publish_metrics())) {
+                crate::budget::discard(payload);
                 pool.engine().hook_panicked("metrics recorder");
             }
         }

@@ -9,6 +9,8 @@ use std::panic::{catch_unwind, AssertUnwindSafe, Location};
 use std::ptr::NonNull;
 use std::slice;
 
+use crate::budget::discard;
+
 /// What is to be done with one block, in order of registration.
 #[derive(Default)]
 pub(crate) struct Jobs {
@@ -115,8 +117,7 @@ pub(crate) type FaultHandler = std::sync::Arc<dyn Fn(&Fault) + Send + Sync>;
 pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R, Option<String>> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         let message = message_of(&*payload);
-        // A payload may panic when it is dropped; that one is leaked.
-        std::mem::forget(payload);
+        discard(payload);
         message
     })
 }

@@ -6,13 +6,14 @@
 //! the process pass a full fence before it returns (16 µs when others run, 0.2 µs when none does).
 //!
 //! The idea is that of asymmetric fences in liburcu and folly. Where the system has no such call, [`available`] says
-//! so, and whoever asked keeps to atomics that work without. Under loom both sides are full fences.
+//! so, and whoever asked keeps to atomics that work without. Under loom both sides are full fences; ThreadSanitizer, which
+//! does not know the call, has to do without.
 
 #[cfg(all(
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64"),
     not(any(offheap_loom, offheap_counted)),
-    not(offheap_heap)
+    not(any(offheap_heap, offheap_tsan))
 ))]
 mod imp {
     use std::sync::atomic::{compiler_fence, Ordering};
@@ -56,7 +57,7 @@ mod imp {
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64"),
     not(any(offheap_loom, offheap_counted)),
-    not(offheap_heap)
+    not(any(offheap_heap, offheap_tsan))
 )))]
 mod imp {
     use crate::sync::{fence, Ordering};

@@ -10,7 +10,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::OnceLock;
 
-use super::{Call, Injector};
+use super::{poison, Call, Injector};
 
 /// Whether address space is reserved ahead.
 pub(crate) const RESERVES: bool = false;
@@ -86,6 +86,8 @@ impl Spans {
         if start.is_null() {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
+        // Nobody may touch a block that was not leased.
+        poison::poison(start, self.span);
         // SAFETY: `extend_to` appended the entry just above.
         let entry = unsafe { self.starts.get(index) };
         debug_assert!(entry.load(Ordering::Relaxed).is_null());

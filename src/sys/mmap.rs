@@ -10,7 +10,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::OnceLock;
 
-use super::{Call, Injector};
+use super::{poison, Call, Injector};
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
 
 /// Block memory is opened in steps of at least this many bytes, so that `mprotect` is rare.
@@ -166,10 +166,11 @@ impl Opened {
         }
     }
 
-    fn open(&self, upto: usize) -> io::Result<()> {
+    /// Makes at least `upto` bytes usable; answers those that were not before.
+    fn open(&self, upto: usize) -> io::Result<Range<usize>> {
         let have = self.upto.load(Ordering::Relaxed);
         if upto <= have {
-            return Ok(());
+            return Ok(have..have);
         }
         assert!(upto <= self.capacity);
         self.injector.call(Call::Mprotect)?;
@@ -186,7 +187,13 @@ impl Opened {
             )
         }?;
         self.upto.store(want, Ordering::Relaxed);
-        Ok(())
+        Ok(have..want)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        poison::forget(self.base.as_ptr(), self.upto.load(Ordering::Relaxed));
     }
 }
 
@@ -212,7 +219,11 @@ impl Spans {
 
     /// Makes span `index` usable. Callers hold the class's growth lock.
     pub(crate) fn commit(&self, index: usize) -> io::Result<()> {
-        self.memory.open((index + 1) * self.span)
+        let opened = self.memory.open((index + 1) * self.span)?;
+        // Nobody may touch a block that was not leased.
+        let start = self.memory.base.as_ptr().wrapping_add(opened.start);
+        poison::poison(start, opened.len());
+        Ok(())
     }
 
     /// Gives the memory of span `index` back to the OS; the span reads as zero when it is used again.

@@ -28,6 +28,7 @@ mod source;
 
 pub(crate) mod barrier;
 mod injector;
+pub(crate) mod poison;
 
 use injector::Call;
 pub(crate) use injector::Injector;

@@ -78,13 +78,18 @@ impl LengthDelimited {
         self
     }
 
-    /// What is added to the length field's value to have the bytes behind it.
+    /// What is added to the length field's value to have the bytes behind those that are skipped: behind the length field, unless
+    /// [`num_skip`](Self::num_skip) says otherwise.
     pub const fn length_adjustment(mut self, bytes: isize) -> Self {
         self.length_adjustment = bytes;
         self
     }
 
     /// Bytes at the front that are not handed out. Default: all up to the end of the length field.
+    ///
+    /// As in the codec, the frame that is handed out has as many bytes as the length field and its adjustment say, whatever is skipped.
+    /// So to have what is in front of a frame handed out with it, add its bytes to the
+    /// [`length_adjustment`](Self::length_adjustment).
     pub const fn num_skip(mut self, bytes: usize) -> Self {
         self.num_skip = Some(bytes);
         self
@@ -99,6 +104,10 @@ impl LengthDelimited {
     const fn head(&self) -> usize {
         self.length_field_offset
             .saturating_add(self.length_field_length)
+    }
+
+    fn skipped(&self) -> usize {
+        self.num_skip.unwrap_or(self.head())
     }
 }
 
@@ -125,20 +134,21 @@ impl Decoder for LengthDelimited {
         usize::try_from(length)
             .ok()
             .and_then(|length| length.checked_add_signed(self.length_adjustment))
-            .and_then(|length| length.checked_add(self.head()))
+            .and_then(|length| length.checked_add(self.skipped()))
+            // A frame without a byte, not even of its head, would come again and again.
+            .filter(|&size| size > 0)
             .map(Found::Frame)
             .ok_or_else(|| FrameError::BadLength { length }.into())
     }
 
     fn decode(&mut self, mut frame: DirectBytes) -> io::Result<DirectBytes> {
-        let skip = self.num_skip.unwrap_or(self.head());
-        frame.advance(skip.min(frame.len()));
+        frame.advance(self.skipped().min(frame.len()));
         Ok(frame)
     }
 
     fn max_frame(&self) -> usize {
         self.max_frame_length
-            .saturating_add(self.head())
+            .saturating_add(self.head().max(self.skipped()))
             .saturating_add_signed(self.length_adjustment.max(0))
     }
 }

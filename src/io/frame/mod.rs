@@ -151,7 +151,8 @@ impl fmt::Display for FrameError {
             ),
             FrameError::BadLength { length } => write!(
                 f,
-                "a frame's length of {length} can not be: with its adjustment it is below zero, or too large to count"
+                "a frame's length of {length} can not be: with its adjustment it is below zero, or nothing at all, or \
+                 too large to count"
             ),
         }
     }

@@ -27,7 +27,8 @@ const AHEAD: usize = 4;
 ///
 /// # What waits for what
 ///
-/// A frame that does not end in its block needs another one, and its beginning stays where it is meanwhile. So readers that share
+/// A frame that does not end in its block needs another one, and its beginning stays where it is meanwhile. A frame that can never be
+/// had beside its own beginning is an error. But readers that share
 /// a pool can wait for each other if the limit has no room for the largest frames that come at the same time. Give them
 /// a pool with room for as many largest frames, twice, as there may be unfinished ones, or a time limit.
 ///
@@ -159,7 +160,8 @@ impl<R: ReadReady + Unpin, D: Decoder> FramedReader<R, D> {
             ready!(Pin::new(&mut self.inner).poll_read_ready(cx))?;
         }
         if let Some(lacking) = self.lacking() {
-            let mut larger = ready!(self.ask.poll(cx, lacking))?;
+            // What is begun stays where it is meanwhile, so that a frame as large as the pool would wait for itself.
+            let mut larger = ready!(self.ask.poll_beside(cx, lacking, &self.block))?;
             larger.extend_from_slice(&self.block);
             self.block = larger;
         }
