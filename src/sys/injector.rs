@@ -75,7 +75,7 @@ mod imp {
 mod imp {
     use super::*;
 
-    #[derive(Debug, Clone, Copy, Default)]
+    #[derive(Debug, Clone, Default)]
     pub(crate) struct Injector;
 
     impl Injector {
