@@ -118,7 +118,7 @@ impl Panel {
             area.draw(&Rectangle::new(bar, color.filled()))?;
             text(
                 area,
-                &time(ns),
+                time(ns),
                 (at(ns).max(begin) + 5, middle),
                 12,
                 HPos::Left,
