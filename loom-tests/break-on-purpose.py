@@ -323,7 +323,6 @@ def run(command, tree, environment):
     """Whether a model fails, and what it says. A checker that has failed may hang at its end, with threads that it gave up."""
     with tempfile.TemporaryFile(mode="w+") as output:
         done = subprocess.Popen(command, cwd=tree, env=environment, stdout=output, stderr=output, start_new_session=True)
-        said = None
         for _ in range(300):
             try:
                 done.wait(timeout=1)
@@ -331,19 +330,18 @@ def run(command, tree, environment):
                 pass
             output.seek(0)
             text = output.read()
-            ended, said_before = done.returncode is not None, said
-            said = next((line for line in text.splitlines()
-                         if "deadlock" in line.lower() or "panicked" in line or "Causality" in line), None)
-            if ended or said_before:
+            failed = "test result: FAILED" in text
+            if failed or done.returncode is not None:
                 break
-        if done.returncode is None:
+        if done.poll() is None:
             os.killpg(done.pid, signal.SIGKILL)
             done.wait()
+    why = next((line for line in text.splitlines()
+                if "deadlock" in line.lower() or "panicked" in line or "Causality" in line), "")
     if "could not compile" in text:
         return False, text[-600:]
-    if not ended and not said:
-        return False, "ran for 300 s without failing"
-    return done.returncode != 0, said or ""
+    # A model may also end by an abort.
+    return failed or done.returncode not in (0, -signal.SIGKILL), why
 
 
 def main():
