@@ -21,8 +21,18 @@ const TABLE_STEP: usize = 64 << 10;
 /// Whether address space is reserved ahead.
 pub(crate) const RESERVES: bool = true;
 
+/// Asked for all the time, so the system is asked once.
+#[inline]
 pub(crate) fn page_size() -> usize {
-    rustix::param::page_size()
+    static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
+    match PAGE_SIZE.load(Ordering::Relaxed) {
+        0 => {
+            let size = rustix::param::page_size();
+            PAGE_SIZE.store(size, Ordering::Relaxed);
+            size
+        }
+        size => size,
+    }
 }
 
 /// The size of the pages that the kernel may take instead of small ones: what one entry of the last level but one maps.
