@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -318,6 +319,31 @@ def check_table(root):
     print(f"{len(broken)} models, each with its break, as in docs/testing.md")
 
 
+def run(command, tree, environment):
+    """Whether a model fails, and what it says. A checker that has failed may hang at its end, with threads that it gave up."""
+    with tempfile.TemporaryFile(mode="w+") as output:
+        done = subprocess.Popen(command, cwd=tree, env=environment, stdout=output, stderr=output, start_new_session=True)
+        for _ in range(300):
+            try:
+                done.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                pass
+            output.seek(0)
+            text = output.read()
+            failed = "test result: FAILED" in text
+            if failed or done.returncode is not None:
+                break
+        if done.poll() is None:
+            os.killpg(done.pid, signal.SIGKILL)
+            done.wait()
+    why = next((line for line in text.splitlines()
+                if "deadlock" in line.lower() or "panicked" in line or "Causality" in line), "")
+    if "could not compile" in text:
+        return False, text[-600:]
+    # A model may also end by an abort.
+    return failed or done.returncode not in (0, -signal.SIGKILL), why
+
+
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     wanted = sys.argv[1:]
@@ -343,16 +369,7 @@ def main():
                     sys.exit(f"{model}: {file} has changed, and with it the line to break:\n{there}")
                 (tree / file).write_text(text.replace(there, broken))
             command = ["cargo", "test", "-q", "-p", package, "--", "--exact", path_of(root, package, model), "--nocapture"]
-            try:
-                done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=300)
-                built = "could not compile" not in done.stderr
-                caught = built and done.returncode != 0
-                why = next((line for line in done.stdout.splitlines() + done.stderr.splitlines()
-                            if "deadlock" in line.lower() or "panicked" in line or "Causality" in line), "")
-                if not built:
-                    why = done.stderr[-600:]
-            except subprocess.TimeoutExpired:
-                caught, why = False, "ran for 300 s without failing"
+            caught, why = run(command, tree, environment)
             for file, text in before.items():
                 (tree / file).write_text(text)
             print(f"{model}: {'fails as it should' if caught else 'DOES NOT FAIL'} when {meaning} {why}", flush=True)

@@ -42,11 +42,13 @@ impl Pool {
             limit: LIMIT * PAGE as u64,
             max_limit: MOST * PAGE as u64,
             page_aligned: true,
+            huge_pages: false,
             shards: 2,
             membarrier: true,
             wipes: false,
             high_water: 1.0,
             floor: 0,
+            injector: Default::default(),
         };
         Pool(Arc::new(Engine::build(config).expect("valid")))
     }
