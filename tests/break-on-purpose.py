@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """Breaks the crate on purpose, one line at a time, and expects the named test to fail each time.
 
-A test that can not fail proves nothing. Run by hand: `tests/break-on-purpose.py [TEST ...]`. The concurrent core's models have
+A test that can not fail proves nothing. `tests/break-on-purpose.py [TEST ...]`. The concurrent core's models have
 `loom-tests/break-on-purpose.py`. Works on a copy of the tree; needs cargo and nothing else.
+
+`--table` prints which test saw what broken, and docs/testing.md has it; `--check-table` compares the two, and looks whether all lines to
+break are still there.
 """
 
 import os
@@ -108,9 +111,31 @@ BREAKS = [
 ]
 
 
+def table():
+    rows = ["| test | it was seen to fail when |", "| --- | --- |"]
+    rows += [f"| `{test}` in `tests/{file_of_tests}.rs` | {meaning} |" for file_of_tests, test, _, meaning in BREAKS]
+    return "\n".join(rows)
+
+
+def check_table(root):
+    if table() not in (root / "docs/testing.md").read_text():
+        sys.exit("docs/testing.md does not have the table that `tests/break-on-purpose.py --table` prints")
+    for file_of_tests, test, edits, _ in BREAKS:
+        if f"fn {test}(" not in (root / "tests" / f"{file_of_tests}.rs").read_text():
+            sys.exit(f"tests/{file_of_tests}.rs has no {test}")
+        for file, there, _ in edits:
+            if (root / file).read_text().count(there) != 1:
+                sys.exit(f"{test}: {file} has changed, and with it the line to break:\n{there}")
+    print(f"{len(BREAKS)} faults, as in docs/testing.md")
+
+
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     wanted = sys.argv[1:]
+    if wanted == ["--table"]:
+        return print(table())
+    if wanted == ["--check-table"]:
+        return check_table(root)
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         tree = pathlib.Path(folder) / "tree"
