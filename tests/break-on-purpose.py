@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """Breaks the crate on purpose, one line at a time, and expects the named test to fail each time.
 
-A test that can not fail proves nothing. Run by hand: `tests/break-on-purpose.py [TEST ...]`. The concurrent core's models have
+A test that can not fail proves nothing. `tests/break-on-purpose.py [TEST ...]`. The concurrent core's models have
 `loom-tests/break-on-purpose.py`. Works on a copy of the tree; needs cargo and nothing else.
+
+`--table` prints which test saw what broken, and docs/testing.md has it; `--check-table` compares the two, and looks whether all lines to
+break are still there.
 """
 
 import os
@@ -21,7 +24,7 @@ BREAKS = [
      [("src/engine/mod.rs", "(!class.is_open()).then(|| class.pop_locked())?", "None")],
      "what is queued is not used again while the pool may deny"),
     ("faults_denial", "a_denied_reservation_waits_in_its_place",
-     [("src/engine/wait.rs", "            waker.wake_by_ref();\n", "")],
+     [("src/engine/wait.rs", "            waker.wake_by_ref();\n            engine.bell()", "            engine.bell()")],
      "nobody polls a denied reservation again"),
     ("faults_denial", "a_denied_reservation_is_granted_after_the_faults",
      [("src/engine/denial.rs", "if self.injector.is_there() {", "if self.injector.may_deny() {")],
@@ -81,10 +84,10 @@ BREAKS = [
        "            let next = rest | (state & u64::from(GENERATION));\n            // Acquire: what a handle")],
      "a weak handle sees a buffer that became writable"),
     ("model", "in_any_order",
-     [("src/reserve.rs", "            buffer.resize(zeroed, 0);", "            buffer.resize(zeroed, 1);")],
+     [("src/reserve.rs", "buffer.resize(*this.zeroed, 0);", "buffer.resize(*this.zeroed, 1);")],
      "what is to be zero is not"),
     ("model", "in_any_order",
-     [("src/reserve.rs", "            wait.as_mut().ask(0, Location::caller());", "            let _ = wait;")],
+     [("src/reserve.rs", "wait.as_mut().ask(Claim::one(0, Location::caller()));", "let _ = wait;")],
      "a `PollReserve` that gave up keeps its place"),
     ("model", "in_any_order",
      [("src/engine/last_resort.rs", "while self.need().is_some() && self.evict_one() {", "while self.need().is_none() && self.evict_one() {")],
@@ -108,9 +111,31 @@ BREAKS = [
 ]
 
 
+def table():
+    rows = ["| test | it was seen to fail when |", "| --- | --- |"]
+    rows += [f"| `{test}` in `tests/{file_of_tests}.rs` | {meaning} |" for file_of_tests, test, _, meaning in BREAKS]
+    return "\n".join(rows)
+
+
+def check_table(root):
+    if table() not in (root / "docs/testing.md").read_text():
+        sys.exit("docs/testing.md does not have the table that `tests/break-on-purpose.py --table` prints")
+    for file_of_tests, test, edits, _ in BREAKS:
+        if f"fn {test}(" not in (root / "tests" / f"{file_of_tests}.rs").read_text():
+            sys.exit(f"tests/{file_of_tests}.rs has no {test}")
+        for file, there, _ in edits:
+            if (root / file).read_text().count(there) != 1:
+                sys.exit(f"{test}: {file} has changed, and with it the line to break:\n{there}")
+    print(f"{len(BREAKS)} faults, as in docs/testing.md")
+
+
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     wanted = sys.argv[1:]
+    if wanted == ["--table"]:
+        return print(table())
+    if wanted == ["--check-table"]:
+        return check_table(root)
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         tree = pathlib.Path(folder) / "tree"
