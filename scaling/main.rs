@@ -13,17 +13,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use offheap_counted::machine::{self, AtomicU64, Counted};
-use offheap_counted::{DirectBytesMut, Pool, ReserveError};
+use offheap_counted::{DirectBytesMut, Pool, ReserveOwned};
 
 const CORES: [usize; 6] = [2, 8, 16, 32, 64, 128];
 const SIZE: usize = 4096;
 /// Of a pair's own instructions, half for the reservation and half for the drop: 8 ns, what a pair takes on one core.
 const HALF: u64 = 4_000;
-/// How long a buffer is held under pressure.
-const HOLD: u64 = 1_000_000;
+/// How long a buffer is held under pressure: 10 µs, in which its core does other things.
+const HOLD: u64 = 10_000_000;
+/// Tasks of each core under pressure; there is room for one of them.
+const TASKS: usize = 8;
 const PAIRS: usize = 1_000;
-/// Until every thread has its own stack and blocks are where they will be.
+/// Until every thread has its own stack.
 const WARM_UP: usize = 1_000;
+/// The same where blocks wander from core to core, until there are enough of them everywhere.
+const LONG_WARM_UP: usize = 32_000;
 const WINDOW: usize = 64;
 /// Places of a ring between two cores.
 const RING: usize = 64;
@@ -31,6 +35,8 @@ const RING: usize = 64;
 /// What one run gave.
 struct Row {
     cores: usize,
+    /// Those of them that take.
+    takers: usize,
     pairs: usize,
     /// Of all cores together, from the beginning to the end, in picoseconds.
     time: u64,
@@ -49,18 +55,20 @@ impl Row {
         lines.map(|line| line.cores).max().unwrap_or(0)
     }
 
+    /// Those that moved often enough to show, most often first.
     fn names(&self) -> Vec<String> {
         let mut times = BTreeMap::<&str, u64>::new();
         for line in &self.counted.moved {
             *times.entry(&line.name).or_default() += line.times;
         }
+        times.retain(|_, times| *times * 1000 >= self.pairs as u64);
         let mut names: Vec<_> = times.into_iter().collect();
         names.sort_by_key(|&(_, times)| std::cmp::Reverse(times));
         names.into_iter().map(|(name, _)| name.to_owned()).collect()
     }
 
     fn nanos(&self) -> f64 {
-        self.time as f64 / 1e3 / self.pairs as f64 * self.cores as f64
+        self.time as f64 / 1e3 / self.pairs as f64 * self.takers as f64
     }
 
     fn rate(&self) -> f64 {
@@ -127,6 +135,8 @@ impl Pooled for OneCounter {
 /// has none left.
 struct Home {
     own: RefCell<Vec<Vec<usize>>>,
+    /// The rest of the list that each core took last.
+    came_home: RefCell<Vec<u64>>,
     remote: Vec<Padded>,
     /// The header of each block; the link in it.
     headers: Vec<Padded>,
@@ -141,6 +151,7 @@ impl Home {
                     .map(|core| (core * each..(core + 1) * each).collect())
                     .collect(),
             ),
+            came_home: RefCell::new(vec![0; cores]),
             remote: (0..cores).map(|_| Padded::default()).collect(),
             headers: (0..blocks).map(|_| Padded::default()).collect(),
         }
@@ -152,20 +163,22 @@ impl Pooled for Home {
 
     fn take(&self) -> (usize, usize) {
         let core = machine::core();
-        let own = &mut self.own.borrow_mut()[core];
-        if own.is_empty() {
-            let mut link = self.remote[core].0.swap(0, Ordering::AcqRel);
-            while let Some(block) = (link as usize).checked_sub(1) {
-                own.push(block);
-                link = self.headers[block].0.load(Ordering::Acquire);
+        let block = self.own.borrow_mut()[core].pop().unwrap_or_else(|| {
+            let list = &mut self.came_home.borrow_mut()[core];
+            if *list == 0 {
+                *list = self.remote[core].0.swap(0, Ordering::AcqRel);
             }
-        }
-        let block = own.pop().expect("there is room");
+            let block = (*list as usize).checked_sub(1).expect("there is room");
+            *list = self.headers[block].0.load(Ordering::Acquire);
+            block
+        });
         self.headers[block].0.store(0, Ordering::Release);
         (core, block)
     }
 
     fn give(&self, (home, block): (usize, usize)) {
+        // Whether it is the last handle.
+        self.headers[block].0.load(Ordering::Acquire);
         if home == machine::core() {
             return self.own.borrow_mut()[home].push(block);
         }
@@ -207,15 +220,21 @@ fn in_turns(cores: usize, steps: usize, mut step: impl FnMut(usize) -> bool) {
 }
 
 /// Warms up, counts, and answers.
-fn measure(cores: usize, makers: usize, mut step: impl FnMut(usize) -> bool) -> Row {
-    in_turns(cores, WARM_UP, &mut step);
+fn measure(
+    cores: usize,
+    takers: usize,
+    warm_up: usize,
+    mut step: impl FnMut(usize) -> bool,
+) -> Row {
+    in_turns(cores, warm_up, &mut step);
     machine::begin();
     let start = machine::clock(0);
     in_turns(cores, PAIRS, &mut step);
     let end = (0..cores).map(machine::clock).max().unwrap_or(0);
     Row {
-        cores: makers,
-        pairs: PAIRS * makers,
+        cores,
+        takers,
+        pairs: PAIRS * takers,
         time: end - start,
         counted: machine::counted(),
     }
@@ -224,7 +243,7 @@ fn measure(cores: usize, makers: usize, mut step: impl FnMut(usize) -> bool) -> 
 fn lifo<P: Pooled>(cores: usize, pool: impl Fn() -> P) -> Row {
     machine::boot(cores);
     let pool = pool();
-    measure(cores, cores, |_| {
+    measure(cores, cores, WARM_UP, |_| {
         let block = take(&pool);
         give(&pool, block);
         true
@@ -235,7 +254,7 @@ fn window<P: Pooled>(cores: usize, pool: impl Fn() -> P) -> Row {
     machine::boot(cores);
     let pool = pool();
     let mut held: Vec<VecDeque<P::Block>> = (0..cores).map(|_| VecDeque::new()).collect();
-    measure(cores, cores, |core| {
+    measure(cores, cores, WARM_UP, |core| {
         held[core].push_back(take(&pool));
         if held[core].len() > WINDOW {
             let oldest = held[core].pop_front().expect("one at least");
@@ -256,7 +275,7 @@ fn cross<P: Pooled>(
     let half = cores / 2;
     let mut rings: Vec<VecDeque<(u64, P::Block)>> = (0..half).map(|_| VecDeque::new()).collect();
     let mut taken = vec![0; half];
-    measure(cores, half, |core| {
+    measure(cores, half, LONG_WARM_UP, |core| {
         if core < half {
             let to = dropper(core, taken[core]);
             if rings[to].len() >= RING {
@@ -283,88 +302,133 @@ fn cross<P: Pooled>(
 }
 
 thread_local! {
-    /// Cores that were woken, and when.
+    /// Tasks that were woken, and when.
     static WOKEN: RefCell<Vec<(usize, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Core(usize);
+struct Number(usize);
 
-impl Wake for Core {
+impl Wake for Number {
     fn wake(self: Arc<Self>) {
         let now = machine::clock(machine::core());
         WOKEN.with(|woken| woken.borrow_mut().push((self.0, now)));
     }
 }
 
-type Waiting = Pin<Box<dyn Future<Output = Result<DirectBytesMut, ReserveError>>>>;
+/// A task's memory, whose lines are its own.
+#[repr(align(128))]
+struct Slot(Option<ReserveOwned>);
 
-enum Task {
+enum State {
+    /// Is about to reserve.
     Idle,
-    Parked(Waiting),
+    /// Waits; `true` once it is woken.
+    Parked(bool),
     Holds(DirectBytesMut),
 }
 
-/// Every core awaits, holds and drops, and there is room for a half of them.
-fn pressed(cores: usize) -> Row {
-    machine::boot(cores);
-    let real = Real::new(cores / 2, cores);
-    let pool = &real.0;
-    let mut tasks: Vec<_> = (0..cores).map(|_| Task::Idle).collect();
-    let mut asleep = vec![false; cores];
-    let mut turn = |done: &mut usize| {
-        WOKEN.with(|woken| {
-            for (core, when) in woken.borrow_mut().drain(..) {
-                machine::idle_until(core, when + machine::TRANSFER);
-                asleep[core] = false;
-            }
-        });
-        let awake = (0..cores).filter(|&core| !asleep[core]);
-        let core = awake
-            .min_by_key(|&core| machine::clock(core))
-            .expect("a wake-up was lost");
-        machine::run_on(core);
-        let waker = Waker::from(Arc::new(Core(core)));
-        let mut poll =
-            |mut waiting: Waiting| match waiting.as_mut().poll(&mut Context::from_waker(&waker)) {
-                Poll::Pending => {
-                    asleep[core] = true;
-                    Task::Parked(waiting)
-                }
-                Poll::Ready(block) => Task::Holds(block.expect("granted")),
-            };
-        tasks[core] = match std::mem::replace(&mut tasks[core], Task::Idle) {
-            Task::Idle => {
-                machine::work(HALF);
-                poll(Box::pin(pool.reserve_owned(SIZE)))
-            }
-            Task::Parked(waiting) => poll(waiting),
-            Task::Holds(block) => {
-                machine::work(HOLD + HALF);
-                drop(block);
-                *done += 1;
-                Task::Idle
+struct Task {
+    core: usize,
+    slot: Pin<Box<Slot>>,
+    state: State,
+    /// When it can go on.
+    ready: u64,
+    waker: Waker,
+}
+
+impl Task {
+    fn new(number: usize, cores: usize) -> Task {
+        Task {
+            core: number % cores,
+            slot: Box::pin(Slot(None)),
+            state: State::Idle,
+            ready: 0,
+            waker: Waker::from(Arc::new(Number(number))),
+        }
+    }
+
+    fn future(&mut self) -> Pin<&mut Option<ReserveOwned>> {
+        // SAFETY: the one field is pinned as its slot is.
+        unsafe { self.slot.as_mut().map_unchecked_mut(|slot| &mut slot.0) }
+    }
+
+    fn poll(&mut self) {
+        let waker = self.waker.clone();
+        let future = self.future().as_pin_mut().expect("it reserves");
+        self.state = match future.poll(&mut Context::from_waker(&waker)) {
+            Poll::Pending => State::Parked(false),
+            Poll::Ready(block) => {
+                self.ready = machine::clock(self.core) + HOLD;
+                State::Holds(block.expect("granted"))
             }
         };
-    };
-    let mut warm = 0;
-    while warm < WARM_UP {
-        turn(&mut warm);
     }
+
+    /// Goes on; whether it has dropped its buffer.
+    fn step(&mut self, pool: &Pool) -> bool {
+        machine::run_on(self.core);
+        machine::idle_until(self.core, self.ready);
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Idle => {
+                machine::work(HALF);
+                self.future().set(Some(pool.reserve_owned(SIZE)));
+                self.poll();
+            }
+            State::Parked(_) => self.poll(),
+            State::Holds(block) => {
+                machine::work(HALF);
+                drop(block);
+                self.ready = machine::clock(self.core);
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// The tasks of each core reserve, hold and drop, and there is room for one of them.
+fn pressed(cores: usize) -> Row {
+    machine::boot(cores);
+    // Those who were woken when the last run ended.
+    WOKEN.take();
+    let real = Real::new(cores, cores);
+    let pool = &real.0;
+    let mut tasks: Vec<_> = (0..TASKS * cores)
+        .map(|number| Task::new(number, cores))
+        .collect();
+    let mut go_on = |pairs: usize| {
+        let mut done = 0;
+        while done < pairs {
+            let awake = tasks.iter_mut();
+            let awake = awake.filter(|task| !matches!(task.state, State::Parked(false)));
+            let next =
+                awake.min_by_key(|task| (task.ready.max(machine::clock(task.core)), task.ready));
+            done += usize::from(next.expect("a wake-up was lost").step(pool));
+            for (number, when) in WOKEN.take() {
+                let task = &mut tasks[number];
+                if matches!(task.state, State::Parked(false)) {
+                    task.ready = when + machine::TRANSFER;
+                    task.state = State::Parked(true);
+                }
+            }
+        }
+    };
+    let pairs = 200 * cores;
+    go_on(pairs);
     machine::begin();
     let start = machine::clock(0);
-    let (mut done, pairs) = (0, 200 * cores);
-    while done < pairs {
-        turn(&mut done);
-    }
-    let row = Row {
+    go_on(pairs);
+    let counted = machine::counted();
+    let time = (0..cores).map(machine::clock).max().unwrap_or(0) - start;
+    let parked = pool.stats().parked_total;
+    assert!(parked > 2 * pairs as u64 * 9 / 10, "hardly anyone waited");
+    Row {
         cores,
+        takers: cores,
         pairs,
-        time: (0..cores).map(machine::clock).max().unwrap_or(0) - start,
-        counted: machine::counted(),
-    };
-    let parked = pool.stats().parked_total as usize;
-    assert!(parked > pairs / 2, "nobody waited");
-    row
+        time,
+        counted,
+    }
 }
 
 fn table(out: &mut String, title: &str, rows: &[Row]) {
@@ -395,7 +459,7 @@ fn table(out: &mut String, title: &str, rows: &[Row]) {
         );
         for name in &names {
             let moved = row.moved(|own| own == name);
-            match moved > 0.0 {
+            match moved >= 0.0005 {
                 true => drop(write!(out, " {moved:.3} ({}) |", row.shared_by(name))),
                 false => out.push_str(" 0 |"),
             }
@@ -439,7 +503,7 @@ fn all() -> String {
         cross(cores, home(cores), spread(cores))
     });
     add(
-        "Pressed: each core awaits, holds for 1 µs, drops; room for half of them",
+        "Pressed: 8 tasks on each core await, hold for 10 µs, drop; there is room for one of them",
         &pressed,
     );
     add("LIFO with one shared counter (sketch)", &|cores| {

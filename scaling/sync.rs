@@ -163,7 +163,7 @@ impl<T> UnsafeCell<T> {
 
     #[track_caller]
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-        machine::access(self, Access::Write);
+        machine::access(self, Access::Use);
         f(self.0.get())
     }
 }
