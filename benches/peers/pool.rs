@@ -1,8 +1,12 @@
 //! The pool itself.
 
+use std::future::Future;
 use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{ready, Context, Poll};
 
-use offheap::{DirectBytesMut, Pool};
+use offheap::{DirectBytesMut, Pool, Reserve};
+use pin_project_lite::pin_project;
 
 use super::{Failed, Kind, Lease, Limited, Peer};
 
@@ -29,9 +33,12 @@ impl Peer for Offheap {
 }
 
 impl Limited for Offheap {
+    // Not another `async fn` around it: that would be one more future, which is not ours.
     #[inline(always)]
-    async fn take(&self, n: usize) -> Result<DirectBytesMut, Failed> {
-        self.0.reserve(n).await.map_err(|_| Failed)
+    fn take(&self, n: usize) -> impl Future<Output = Result<DirectBytesMut, Failed>> + Send {
+        Taking {
+            reserve: self.0.reserve(n),
+        }
     }
 
     fn take_blocking(&self, n: usize) -> Result<DirectBytesMut, Failed> {
@@ -43,5 +50,22 @@ impl Lease for DirectBytesMut {
     #[inline(always)]
     fn memory(&mut self) -> &mut [MaybeUninit<u8>] {
         self.spare_capacity_mut()
+    }
+}
+
+pin_project! {
+    /// A reservation, with the error that all peers have.
+    struct Taking<'a> {
+        #[pin]
+        reserve: Reserve<'a>,
+    }
+}
+
+impl Future for Taking<'_> {
+    type Output = Result<DirectBytesMut, Failed>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(ready!(self.project().reserve.poll(cx)).map_err(|_| Failed))
     }
 }
