@@ -122,13 +122,15 @@ impl Word {
     }
 }
 
+/// In this order: then the owner's stack never lies as far into its page as a class's first block, where users write. A load that follows a
+/// store at the same offset of another page waits for it.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Magazine {
-    /// By whoever has the shard to itself.
-    pub(super) own: Own,
     hot: Word,
     spare: Word,
+    /// By whoever has the shard to itself.
+    pub(super) own: Own,
 }
 
 /// What became of a push.
