@@ -8,6 +8,7 @@
 
 use std::alloc::{alloc, handle_alloc_error, Layout};
 use std::io;
+use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
@@ -32,11 +33,15 @@ const MAGAZINES_PER_SHARD: usize = if cfg!(offheap_loom) { 1 } else { 2 };
 /// Blocks in a magazine's word, at most and at least.
 const MAGAZINE_CAP: (u32, u32) = if cfg!(offheap_loom) { (1, 2) } else { (2, 64) };
 
-/// What never changes comes first, then what all threads change, and the shards last: from a header to its thread's own stack there is
-/// but one pointer to follow. `S` is not a slice only while the class is made.
+/// The shards come last, so that from a header to its thread's own stack there is but one pointer to follow. `S` is not a slice only while the
+/// class is made.
+///
+/// What the fast path reads lies at least 128 bytes into a multiple of 256: never as far into its page as a class's first block, where users
+/// write, or that block's header. A load that follows a store at the same offset of another page waits for it.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(256))]
 pub(crate) struct Class<S: ?Sized = [Shard]> {
+    depot: Line<Depot>,
     /// How many shards there are, a power of two: so the length of `shards` can be had by a thin pointer.
     count: usize,
     cap: u32,
@@ -45,7 +50,6 @@ pub(crate) struct Class<S: ?Sized = [Shard]> {
     headers: Table<Header>,
     memory: Spans,
     owner: OnceLock<OwnerPtr>,
-    depot: Line<Depot>,
     growth: Mutex<Growth>,
     /// Held while spans are being cleaned: the per-span counts in the headers are the cleaner's.
     cleaning: Mutex<()>,
@@ -184,12 +188,11 @@ impl<'a> Bag<'a> {
 impl Class<[Shard; 0]> {
     /// The same with as many shards as it says. The shards follow in the same allocation.
     fn with_shards(self) -> Box<Class> {
-        let count = self.count;
-        let shards = Layout::array::<Shard>(count).expect("as many as cores");
-        let (layout, offset) = Layout::new::<Self>()
-            .extend(shards)
-            .expect("as many as cores");
-        let layout = layout.pad_to_align();
+        let (count, offset) = (self.count, offset_of!(Self, shards));
+        let size = offset + count * size_of::<Shard>();
+        let layout = Layout::from_size_align(size, align_of::<Self>())
+            .expect("as many shards as cores")
+            .pad_to_align();
         // SAFETY: the layout is not empty.
         let start = unsafe { alloc(layout) };
         if start.is_null() {
