@@ -1,26 +1,17 @@
-//! What it costs to have a pool before anyone uses it, and what its first use costs: time to build, resident memory, first touch
-//! with and without huge pages and prefaulting. Medians; no goals but those of the page.
+//! What start-up costs by how a pool is set: time to build and resident memory by limit and shards, first touch with and without
+//! huge pages and prefaulting. Medians, without goals: `compare` has those, for a pool as it comes.
 
-use std::fs;
 use std::hint::black_box;
 use std::time::Instant;
 
 use offheap::Pool;
 use offheap_benches::figures::median;
+use offheap_benches::scenario::start::resident;
 
 const GIB: usize = 1 << 30;
 const MIB: usize = 1 << 20;
 
-fn resident() -> usize {
-    let statm = fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|n| n.parse::<usize>().ok());
-    pages.expect("a number of pages") * 4096
-}
-
-fn micros(rounds: usize, mut f: impl FnMut() -> f64) -> f64 {
+fn median_of(rounds: usize, mut f: impl FnMut() -> f64) -> f64 {
     median((0..rounds).map(|_| f()).collect())
 }
 
@@ -43,12 +34,13 @@ fn main() {
             .expect("a pool")
         };
         drop(build());
-        let before = resident();
+        let before = resident().expect("Linux");
         let pools: Vec<_> = (0..16).map(|_| build()).collect();
-        let each = (resident() - before) / pools.len();
+        let after = resident().expect("Linux");
+        let each = after.saturating_sub(before) / pools.len() as u64;
         drop(pools);
         let mut dropped = Vec::new();
-        let built = micros(200, || {
+        let built = median_of(200, || {
             let start = Instant::now();
             let pool = build();
             let built = start.elapsed();
@@ -80,7 +72,7 @@ fn main() {
     for (name, huge, ahead) in cases {
         let times = [64 << 10, 2 * MIB, 8 * MIB].map(|size| {
             let mut prefault = Vec::new();
-            let used = micros(9, || {
+            let used = median_of(9, || {
                 let builder = Pool::builder().limit(128 * MIB).huge_pages(huge);
                 let pool = builder.build().expect("a pool");
                 let count = 64 * MIB / size;

@@ -43,7 +43,11 @@ pub fn build(limit: usize) -> io::Result<Start> {
 }
 
 /// Bytes of this process that are resident, as the kernel finds them in the page tables: `statm` is a sum that lags behind.
-fn resident() -> io::Result<u64> {
+///
+/// # Errors
+///
+/// Where there is no `/proc/self/smaps_rollup`.
+pub fn resident() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/self/smaps_rollup")?;
     let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
     let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
