@@ -261,3 +261,32 @@ fn no_one_parks_while_the_cache_holds_anything() {
         assert_eq!(pool.stats().live, 0);
     });
 }
+
+/// What has become evictable is told to the head of the queue. Where that one goes before it has looked, the next is told.
+#[test]
+fn the_next_is_told_when_the_head_goes() {
+    for served in [false, true] {
+        let (pool, _runtime) = starved(Pool::builder().limit(2 * BLOCK).page_aligned(true));
+        let cache = SoftCache::new(&pool);
+        let cached = page(&pool, 1);
+        assert!(cache.insert(1, cached.clone()).is_none());
+        let held = page(&pool, 2);
+        let mut first = ByHand::new(Box::pin(pool.reserve(BLOCK)));
+        let mut second = ByHand::new(Box::pin(pool.reserve(BLOCK)));
+        assert!(first.poll().is_pending() && second.poll().is_pending());
+
+        drop(cached);
+        assert!(first.take_woken());
+        let mut kept = None;
+        if served {
+            drop(held);
+            kept = Some(first.poll());
+        } else {
+            drop(first);
+        }
+        assert!(second.take_woken(), "served: {served}");
+        assert!(second.poll().is_ready());
+        assert_eq!(cache.len(), 0);
+        assert!(kept.is_none_or(|first| first.is_ready()));
+    }
+}

@@ -95,6 +95,13 @@ impl Engine {
         }
     }
 
+    /// Whoever leaves the head of the queue may have been told, and not have looked yet: then it is for the next.
+    pub(super) fn pass_soft_news(&self) {
+        if self.has_last_resort() && self.account.is_pressed() {
+            self.call_head();
+        }
+    }
+
     /// Equal answers mean that nothing has become evictable in between.
     pub(crate) fn soft_state(&self) -> u64 {
         self.last_resort.news.fetch_add(0, Ordering::AcqRel)

@@ -102,6 +102,7 @@ impl<P: HasEngine> Wait<P> {
         }
         if parked {
             self.waited();
+            engine.pass_soft_news();
         }
         // SAFETY: not waiting, so the payload is ours again.
         let done = unsafe {
@@ -198,6 +199,7 @@ impl<P: HasEngine> Wait<P> {
                 claim.release();
             });
         }
+        engine.pass_soft_news();
     }
 }
 
